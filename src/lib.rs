@@ -1,2 +1,4 @@
 #![forbid(unsafe_code)]
 //! Twograin.
+
+pub mod domain;

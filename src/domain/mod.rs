@@ -1,0 +1,21 @@
+//! What Twograin talks about, free of any machinery: labels, decisions, outcomes, indices, run specifications.
+//!
+//! Pure: serde is the only dependency. A value of these types is valid; parsing happens at the edge.
+
+pub mod decision;
+pub mod ids;
+pub mod indices;
+pub mod label_set;
+pub mod outcome;
+pub mod run_state;
+pub mod spec;
+pub mod taxonomy;
+
+pub use decision::{DecisionRule, Threshold, TopK};
+pub use ids::{AttemptId, CoarseId, DatasetId, FineId, ImageId, RunId};
+pub use indices::{Indices, ratio};
+pub use label_set::LabelSet;
+pub use outcome::{Counts, Outcome};
+pub use run_state::{RunStatus, Split};
+pub use spec::RunSpec;
+pub use taxonomy::Taxonomy;
