@@ -2,3 +2,5 @@
 //! Twograin.
 
 pub mod domain;
+pub mod error;
+pub mod report;

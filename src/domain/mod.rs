@@ -9,6 +9,7 @@ pub mod label_set;
 pub mod outcome;
 pub mod run_state;
 pub mod spec;
+pub mod submission;
 pub mod taxonomy;
 
 pub use decision::{DecisionRule, Threshold, TopK};
@@ -18,4 +19,5 @@ pub use label_set::LabelSet;
 pub use outcome::{Counts, Outcome};
 pub use run_state::{RunStatus, Split};
 pub use spec::RunSpec;
+pub use submission::{RunLabels, Submission};
 pub use taxonomy::Taxonomy;

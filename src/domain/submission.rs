@@ -1,0 +1,108 @@
+//! What a user submits: a run specification with a name, tags and a note, in one flat JSON object.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::RunSpec;
+
+/// A run as submitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Map<String, Value>", into = "Map<String, Value>")]
+pub struct Submission {
+    /// What is to be run.
+    pub spec: RunSpec,
+    /// Names and remarks, which decide nothing.
+    pub labels: RunLabels,
+}
+
+/// What people call a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunLabels {
+    /// The name; by default made of backbone, objective and seed.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Tags, each 1 to 40 characters.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// A free note.
+    #[serde(default)]
+    pub note: String,
+}
+
+impl Submission {
+    /// The name given, or one made of backbone, objective and seed.
+    pub fn name(&self) -> String {
+        let Self { spec, labels } = self;
+        labels.name.clone().unwrap_or_else(|| match spec.seed {
+            0 => format!("{} {}", spec.backbone, spec.objective),
+            seed => format!("{} {} seed {seed}", spec.backbone, spec.objective),
+        })
+    }
+}
+
+impl From<RunSpec> for Submission {
+    fn from(spec: RunSpec) -> Self {
+        Self { spec, labels: RunLabels::default() }
+    }
+}
+
+impl TryFrom<Map<String, Value>> for Submission {
+    type Error = String;
+
+    // By hand, because serde's `flatten` cannot refuse unknown fields.
+    fn try_from(mut fields: Map<String, Value>) -> Result<Self, String> {
+        let mut labels = Map::new();
+        for key in ["name", "tags", "note"] {
+            if let Some(value) = fields.remove(key).filter(|value| !value.is_null()) {
+                labels.insert(key.into(), value);
+            }
+        }
+        let mut labels: RunLabels =
+            serde_json::from_value(Value::Object(labels)).map_err(|error| format!("name, tags or note: {error}"))?;
+        labels.name = labels.name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        if labels.name.as_ref().is_some_and(|name| name.chars().count() > 120) {
+            return Err("name: it is longer than 120 characters".into());
+        }
+        if let Some(tag) = labels.tags.iter().find(|tag| tag.trim().is_empty() || tag.chars().count() > 40) {
+            return Err(format!("tags: “{tag}” is empty or longer than 40 characters"));
+        }
+        if labels.note.len() > 10_000 {
+            return Err("note: it is longer than 10,000 bytes".into());
+        }
+        let spec = serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
+        Ok(Self { spec, labels })
+    }
+}
+
+impl From<Submission> for Map<String, Value> {
+    fn from(submission: Submission) -> Self {
+        let object = |value: serde_json::Result<Value>| match value {
+            Ok(Value::Object(map)) => map,
+            Ok(_) | Err(_) => Map::new(),
+        };
+        let mut fields = object(serde_json::to_value(&submission.spec));
+        fields.extend(object(serde_json::to_value(&submission.labels)));
+        fields
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_stand_beside_the_specification_and_typos_are_refused() {
+        let parse = |text: &str| serde_json::from_str::<Submission>(text).map_err(|error| error.to_string());
+        let submission = parse(
+            r#"{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only","seed":3,"tags":["a"],"name":" ","note":"n"}"#,
+        )
+        .unwrap();
+        assert_eq!(submission.name(), "vgg-tiny coarse-only seed 3");
+        assert_eq!((submission.labels.tags.as_slice(), &*submission.labels.note), (&["a".to_owned()][..], "n"));
+        assert_eq!(parse(&serde_json::to_string(&submission).unwrap()).unwrap(), submission);
+        let typo = parse(r#"{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only","nme":"x"}"#).unwrap_err();
+        assert!(typo.contains("unknown field `nme`"), "{typo}");
+        let missing = parse(r#"{"dataset":"d","backbone":"vgg-tiny"}"#).unwrap_err();
+        assert!(missing.contains("missing field `objective`"), "{missing}");
+    }
+}

@@ -1,0 +1,31 @@
+//! What pages and API show, as plain serialisable values: a page and its API call the same function, so a page's JSON
+//! equals what it shows.
+//!
+//! No SQL and no candle: everything comes from the store's rows and score files.
+
+mod comparison;
+mod dataset;
+mod figure;
+mod outcomes;
+mod paper;
+mod prediction;
+mod run;
+
+pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
+pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
+pub use figure::{Figure, Figures};
+pub use outcomes::{OutcomeItem, OutcomePage, OutcomeQuery, ScoredLabel};
+pub use paper::{PaperTable, paper_tables};
+pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
+pub use run::{EpochPoint, IndicesReport, LogLine, Progress, RunBrief, RunReport, RunResults};
+
+use serde::Serialize;
+
+/// A part of a list, and where it goes on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listing<T> {
+    /// The items, in order.
+    pub items: Vec<T>,
+    /// To be passed as `cursor` for what follows; `null` at the end.
+    pub next_cursor: Option<String>,
+}

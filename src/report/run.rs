@@ -1,0 +1,153 @@
+//! A run: what it was asked to do, how far it is, what came out.
+
+use serde::{Deserialize, Serialize};
+
+use super::Figures;
+use crate::domain::{
+    Counts, DecisionRule, RunId, RunSpec, RunStatus,
+    spec::{Backbone, Objective},
+};
+
+/// A run in a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunBrief {
+    /// Its number.
+    pub id: RunId,
+    /// Its name; by default made of backbone, objective and seed.
+    pub name: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Where it is in its life.
+    pub status: RunStatus,
+    /// The data set's name.
+    pub dataset: String,
+    /// Whether the data set is drawn, not photographed.
+    pub drawn: bool,
+    /// The backbone.
+    pub backbone: Backbone,
+    /// The objective.
+    pub objective: Objective,
+    /// How far it is, while it runs.
+    pub progress: Option<Progress>,
+    /// IA on the test images, once it succeeded.
+    pub ia: Option<f64>,
+    /// Coarse accuracy on the test images, once it succeeded.
+    pub coarse_accuracy: Option<f64>,
+    /// Why it failed, in words.
+    pub error: Option<String>,
+    /// RFC 3339.
+    pub submitted_at: String,
+    /// RFC 3339.
+    pub started_at: Option<String>,
+    /// RFC 3339.
+    pub finished_at: Option<String>,
+}
+
+/// How far a running run is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// What it is doing: “loading”, “epoch 2 of 8”, “evaluating test”.
+    pub phase: String,
+    /// Share of the whole run done, 0 to 1.
+    pub fraction: f64,
+    /// Training loss of the latest step.
+    pub loss: Option<f64>,
+    /// Training speed.
+    pub images_per_second: Option<f64>,
+    /// Estimated time left, in seconds.
+    pub seconds_left: Option<f64>,
+}
+
+/// A run in full.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunReport {
+    /// The brief.
+    #[serde(flatten)]
+    pub brief: RunBrief,
+    /// A free note.
+    pub note: String,
+    /// The specification as given (threads resolved when it started).
+    pub spec: RunSpec,
+    /// Position in the queue, 1 = next; `None` unless queued.
+    pub queue_position: Option<u64>,
+    /// Wall-clock seconds from start to end (or to now).
+    pub seconds: Option<f64>,
+    /// One point per finished epoch.
+    pub epochs: Vec<EpochPoint>,
+    /// The last lines of the worker's log, oldest first.
+    pub log: Vec<LogLine>,
+    /// What came out, once it succeeded.
+    pub results: Option<RunResults>,
+}
+
+/// One finished epoch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EpochPoint {
+    /// From 1.
+    pub epoch: u64,
+    /// Mean training loss.
+    pub train_loss: f64,
+    /// Mean loss on the validation split.
+    pub validation_loss: Option<f64>,
+    /// IA on the validation split under the run's own rule.
+    pub validation_ia: Option<f64>,
+    /// Coarse accuracy on the validation split.
+    pub validation_coarse_accuracy: Option<f64>,
+    /// Learning rate at the end of the epoch.
+    pub learning_rate: f64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// A line of the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogLine {
+    /// RFC 3339.
+    pub at: String,
+    /// The text.
+    pub text: String,
+}
+
+/// What came out of a succeeded run on the test images.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunResults {
+    /// The rule in words; `None` for a coarse-only run.
+    pub rule: Option<String>,
+    /// How many test images.
+    pub test_images: u64,
+    /// Images with the right category.
+    pub coarse_correct: u64,
+    /// The four counts; `None` for a coarse-only run.
+    pub counts: Option<Counts>,
+    /// The figures with intervals; for a coarse-only run only `coarse_accuracy` is defined.
+    pub figures: Figures,
+}
+
+/// `GET /api/v1/runs/{id}/indices`: the indices of a run under any rule, from its stored scores.
+#[derive(Clone, Debug, Serialize)]
+pub struct IndicesReport {
+    /// The run.
+    pub run: RunId,
+    /// The rule they were computed under; `null` for a coarse-only run.
+    pub rule: Option<DecisionRule>,
+    /// α of `if_alpha` and β of `f_beta`.
+    pub alpha: f64,
+    /// The four counts; `null` for a coarse-only run.
+    pub counts: Option<Counts>,
+    /// FTCT / all (eq. 1).
+    pub ia: Option<f64>,
+    /// FTCT / (FTCT + FTCF) (eq. 2).
+    pub ip: Option<f64>,
+    /// FTCT / (FTCT + FFCT) (eq. 3).
+    pub ir: Option<f64>,
+    /// Eq. 4 as printed.
+    pub if_alpha: Option<f64>,
+    /// The usual F_β.
+    pub f_beta: Option<f64>,
+    /// Eq. 4 with α = 1.
+    pub if1: Option<f64>,
+    /// (FTCT + FFCT) / all.
+    pub coarse_accuracy: Option<f64>,
+    /// (FTCT + FTCF) / all.
+    pub fine_exact_match: Option<f64>,
+}
