@@ -1,0 +1,7 @@
+//! Files in and out.
+
+pub mod container;
+pub mod scores;
+
+pub use container::Sha256Hex;
+pub use scores::{FineScores, ScoreActivation, ScoreFileError, Scores};
