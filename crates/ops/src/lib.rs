@@ -1,1 +1,45 @@
-//! Tensor operations.
+//! The tensor operations that training a convolutional network needs, as candle custom operations: forward, backward, and
+//! right. candle's own are slow in the backward pass (convolution, batch norm) or wrong there (max pooling).
+//!
+//! All functions take and give `f32` or `f64` tensors in row-major NCHW order; other layouts are made contiguous first. They
+//! run on the CPU, on rayon's current pool; on another device they return an error until they have a kernel there. Wrong
+//! shapes are errors that name the shapes, never panics.
+//!
+//! **Reproducible**: the work is cut by shape and number of threads alone, and partial sums are added in a fixed order, so the
+//! same call gives the same bits each time, gradients included. Only the weight gradient of [`conv2d`] and what the `gemm`
+//! crate parallelises depend on the number of threads.
+//!
+//! ```
+//! use candle_core::{DType, Device, Var};
+//! use twograin_ops::{Activation, Conv2dConfig, Padding, batch_norm_train, conv2d, global_avg_pool};
+//! # fn main() -> candle_core::Result<()> {
+//! let images = candle_core::Tensor::rand(0f32, 1., (2, 3, 9, 9), &Device::Cpu)?;
+//! let weight = Var::rand(-1f32, 1., (4, 3, 3, 3), &Device::Cpu)?;
+//! let (gamma, beta) = (Var::ones(4, DType::F32, &Device::Cpu)?, Var::zeros(4, DType::F32, &Device::Cpu)?);
+//! let config = Conv2dConfig { stride: 2, padding: Padding::same(1), ..Conv2dConfig::default() };
+//! let maps = conv2d(&images, &weight, None, config)?;
+//! let maps = batch_norm_train(&maps, &gamma, &beta, None, 1e-5, Activation::Relu)?.y;
+//! let gradients = global_avg_pool(&maps)?.sum_all()?.backward()?;
+//! assert_eq!(gradients.get(&weight).unwrap().dims(), [4, 3, 3, 3]);
+//! # Ok(())
+//! # }
+//! ```
+#![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+mod activation;
+mod batch_norm;
+mod conv;
+mod dropout;
+mod float;
+mod gemm;
+mod linear;
+mod parallel;
+mod pool;
+mod simd;
+
+pub use activation::{Activation, relu};
+pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
+pub use conv::{Conv2dConfig, Padding, conv2d};
+pub use dropout::dropout;
+pub use linear::linear;
+pub use pool::{Pool2dConfig, adaptive_avg_pool2d, global_avg_pool, max_pool2d};

@@ -1,0 +1,92 @@
+//! Dropout whose mask is a function of a seed and the element's index.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::float::{Float, elements, ensure_alike, storage, with_float};
+
+/// Inverted dropout: each element is 0 with probability `p`, else scaled by `1 / (1 - p)`.
+///
+/// Which elements are dropped depends on `rng_seed` and their row-major index alone: the same for each thread count, and
+/// backward without a stored mask. Pass another seed for each layer and step.
+/// Source: Srivastava et al. 2014; the generator is SplitMix64 (Steele et al. 2014) read at the index.
+///
+/// # Errors
+/// If `p` is not in `[0, 1)`, or `x` is neither `f32` nor `f64`, or not on the CPU.
+pub fn dropout(x: &Tensor, p: f64, rng_seed: u64) -> Result<Tensor> {
+    ensure_alike("dropout", &[x])?;
+    if !(0. ..1.).contains(&p) {
+        bail!("dropout: the probability must be in [0, 1), got {p}")
+    }
+    if p == 0. {
+        return Ok(x.clone());
+    }
+    x.contiguous()?.apply_op1(Dropout { p, seed: rng_seed })
+}
+
+struct Dropout {
+    p: f64,
+    seed: u64,
+}
+
+const CHUNK: usize = 1 << 14;
+
+impl Dropout {
+    fn apply<T: Float>(&self, x: &[T]) -> Vec<T> {
+        /// Random bits that are compared: as many as an `f64` holds exactly.
+        const BITS: u32 = 53;
+        let threshold = (self.p * (1u64 << BITS) as f64) as u64;
+        let scale = T::from_f64(1. / (1. - self.p));
+        let mut y = vec![T::ZERO; x.len()];
+        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(chunk, (y, x))| {
+            let first = (chunk * CHUNK) as u64;
+            for (index, (y, &x)) in (first..).zip(y.iter_mut().zip(x)) {
+                let random = splitmix(self.seed, index) >> (u64::BITS - BITS);
+                *y = if random < threshold { T::ZERO } else { x * scale };
+            }
+        });
+        y
+    }
+}
+
+/// The `index`th output of SplitMix64 that starts at the mixed `seed`: unmixed, neighbouring seeds would give shifted copies
+/// of one stream.
+fn splitmix(seed: u64, index: u64) -> u64 {
+    fn mix(mut z: u64) -> u64 {
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    mix(mix(seed.wrapping_add(GOLDEN)).wrapping_add(index.wrapping_add(1).wrapping_mul(GOLDEN)))
+}
+
+impl CustomOp1 for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let y = with_float!(x, self.name(), T => {
+            storage(self.apply::<T>(elements(self.name(), x, layout)?))
+        });
+        Ok((y, layout.shape().clone()))
+    }
+
+    /// Dropout is linear with a fixed mask: its gradient is the same operation.
+    fn bwd(&self, _x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dx = dy.contiguous()?.apply_op1_no_bwd(self)?;
+        Ok(Some(dx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::splitmix;
+
+    #[test]
+    fn neighbouring_seeds_share_no_stream() {
+        let stream = |seed| (0..64).map(|index| splitmix(seed, index)).collect::<Vec<_>>();
+        assert!(stream(1).iter().all(|value| !stream(2).contains(value)));
+    }
+}

@@ -1,0 +1,94 @@
+//! The element types the operations are written for, and the way from a candle tensor to a slice of them.
+
+use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType, bail};
+
+/// `f32`, or `f64` for gradient checks.
+pub(crate) trait Float: WithDType + Default {
+    const ZERO: Self;
+    const ONE: Self;
+
+    fn is_nan(self) -> bool;
+}
+
+impl Float for f32 {
+    const ZERO: Self = 0.;
+    const ONE: Self = 1.;
+
+    fn is_nan(self) -> bool {
+        f32::is_nan(self)
+    }
+}
+
+impl Float for f64 {
+    const ZERO: Self = 0.;
+    const ONE: Self = 1.;
+
+    fn is_nan(self) -> bool {
+        f64::is_nan(self)
+    }
+}
+
+/// Evaluates `$body`, a `Result`, with `$T` standing for the Rust type of `$storage`'s elements.
+macro_rules! with_float {
+    ($storage:expr, $op:expr, $T:ident => $body:expr) => {
+        match $storage {
+            candle_core::CpuStorage::F32(_) => {
+                type $T = f32;
+                $body
+            }
+            candle_core::CpuStorage::F64(_) => {
+                type $T = f64;
+                $body
+            }
+            other => candle_core::bail!(
+                "{}: expected f32 or f64, got {:?}",
+                $op,
+                candle_core::backend::BackendStorage::dtype(other)
+            ),
+        }
+    };
+}
+pub(crate) use with_float;
+
+/// The elements of a contiguous tensor. The public functions see to contiguity, so an error here is this crate's mistake.
+pub(crate) fn elements<'a, T: Float>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("{op}: expected a contiguous tensor, got {layout:?}")
+    };
+    Ok(&T::cpu_storage_as_slice(storage)?[start..end])
+}
+
+/// A tensor's storage from its elements.
+pub(crate) fn storage<T: Float>(elements: Vec<T>) -> CpuStorage {
+    T::to_cpu_storage_owned(elements)
+}
+
+/// Refuses tensors that differ in element type or device from the first, and element types other than `f32` and `f64`.
+pub(crate) fn ensure_alike(op: &str, tensors: &[&Tensor]) -> Result<()> {
+    let Some((first, rest)) = tensors.split_first() else {
+        return Ok(());
+    };
+    if !matches!(first.dtype(), DType::F32 | DType::F64) {
+        bail!("{op}: expected f32 or f64, got {:?}", first.dtype())
+    }
+    if !first.device().is_cpu() {
+        bail!("{op}: not implemented on this device: {:?}", first.device().location())
+    }
+    for other in rest {
+        if other.dtype() != first.dtype() {
+            bail!("{op}: operands differ in element type: {:?} and {:?}", first.dtype(), other.dtype())
+        }
+        if !other.device().same_device(first.device()) {
+            bail!("{op}: operands are on different devices")
+        }
+    }
+    Ok(())
+}
+
+/// The four dimensions of an image tensor `[n, c, h, w]`, none of them zero.
+pub(crate) fn image_dims(op: &str, x: &Tensor) -> Result<[usize; 4]> {
+    match *x.dims() {
+        [n, c, h, w] if n * c * h * w > 0 => Ok([n, c, h, w]),
+        _ => bail!("{op}: expected a non-empty tensor [n, c, h, w], got {:?}", x.shape()),
+    }
+}

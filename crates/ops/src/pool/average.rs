@@ -1,0 +1,146 @@
+//! Average pooling over bins that cover the image.
+
+use std::ops::Range;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::{
+    float::{Float, elements, ensure_alike, image_dims, storage, with_float},
+    simd::{Isa, Kernel, sum_lanes},
+};
+
+/// The mean of each channel. `x`: `[n, c, h, w]`; returns `[n, c]`.
+///
+/// # Errors
+/// If `x` is not such a tensor, is empty, neither `f32` nor `f64`, or not on the CPU.
+pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
+    adaptive_avg_pool2d(x, (1, 1))?.flatten_from(1)
+}
+
+/// The mean of each of `out.0 × out.1` bins. `x`: `[n, c, h, w]`; returns `[n, c, out.0, out.1]`.
+///
+/// Bin `i` of `m` over `h` pixels is `floor(i h / m)..ceil((i + 1) h / m)`: bins may overlap by a pixel, and repeat pixels where
+/// `m > h`, as in PyTorch.
+///
+/// # Errors
+/// If `x` or `out` is empty, or `x` is neither `f32` nor `f64`, or not on the CPU.
+pub fn adaptive_avg_pool2d(x: &Tensor, out: (usize, usize)) -> Result<Tensor> {
+    ensure_alike("adaptive_avg_pool2d", &[x])?;
+    let [n, c, height, width] = image_dims("adaptive_avg_pool2d", x)?;
+    if out.0 * out.1 == 0 {
+        bail!("adaptive_avg_pool2d: expected a non-empty output, got {out:?}")
+    }
+    let pool = AveragePool { planes: (n, c), input: (height, width), output: out };
+    x.contiguous()?.apply_op1(pool)
+}
+
+#[derive(Clone, Copy)]
+struct AveragePool {
+    /// images and channels
+    planes: (usize, usize),
+    /// height and width
+    input: (usize, usize),
+    /// height and width
+    output: (usize, usize),
+}
+
+impl AveragePool {
+    /// The rows and columns of bin `index`.
+    fn bin(&self, index: usize) -> (Range<usize>, Range<usize>) {
+        let along = |i: usize, pixels: usize, bins: usize| i * pixels / bins..((i + 1) * pixels).div_ceil(bins);
+        (
+            along(index / self.output.1, self.input.0, self.output.0),
+            along(index % self.output.1, self.input.1, self.output.1),
+        )
+    }
+
+    fn forward<T: Float>(&self, x: &[T]) -> Vec<T> {
+        let isa = Isa::detect();
+        let (area, out_area) = (self.input.0 * self.input.1, self.output.0 * self.output.1);
+        let mut y = vec![T::ZERO; x.len() / area * out_area];
+        y.par_chunks_mut(out_area).zip(x.par_chunks(area)).for_each(|(y, x)| {
+            for (index, y) in y.iter_mut().enumerate() {
+                let (rows, columns) = self.bin(index);
+                let pixels = rows.len() * columns.len();
+                let sum = isa.run(SumBin { x, width: self.input.1, rows, columns });
+                *y = T::from_f64(sum / pixels as f64);
+            }
+        });
+        y
+    }
+
+    fn backward<T: Float>(&self, dy: &[T]) -> Vec<T> {
+        let (area, out_area) = (self.input.0 * self.input.1, self.output.0 * self.output.1);
+        let mut dx = vec![T::ZERO; dy.len() / out_area * area];
+        dx.par_chunks_mut(area).zip(dy.par_chunks(out_area)).for_each(|(dx, dy)| {
+            for (index, &dy) in dy.iter().enumerate() {
+                let (rows, columns) = self.bin(index);
+                let share = dy / T::from_f64((rows.len() * columns.len()) as f64);
+                for row in rows {
+                    for dx in &mut dx[row * self.input.1..][columns.clone()] {
+                        *dx += share;
+                    }
+                }
+            }
+        });
+        dx
+    }
+}
+
+struct SumBin<'a, T> {
+    x: &'a [T],
+    width: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl<T: Float> Kernel for SumBin<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        if self.columns.len() == self.width {
+            let x = &self.x[self.rows.start * self.width..self.rows.end * self.width];
+            return sum_lanes(x.len(), |i| x[i]).to_f64();
+        }
+        let rows = self.rows.map(|row| &self.x[row * self.width..][self.columns.clone()]);
+        rows.map(|x| sum_lanes(x.len(), |i| x[i]).to_f64()).sum()
+    }
+}
+
+impl CustomOp1 for AveragePool {
+    fn name(&self) -> &'static str {
+        "adaptive-avg-pool2d"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let y = with_float!(x, self.name(), T => {
+            storage(self.forward::<T>(elements(self.name(), x, layout)?))
+        });
+        let ((n, c), (height, width)) = (self.planes, self.output);
+        Ok((y, Shape::from((n, c, height, width))))
+    }
+
+    fn bwd(&self, _x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dx = dy.contiguous()?.apply_op1_no_bwd(&AveragePoolBackward(*self))?;
+        Ok(Some(dx))
+    }
+}
+
+/// `dy -> dx`
+struct AveragePoolBackward(AveragePool);
+
+impl CustomOp1 for AveragePoolBackward {
+    fn name(&self) -> &'static str {
+        "adaptive-avg-pool2d-backward"
+    }
+
+    fn cpu_fwd(&self, dy: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let dx = with_float!(dy, self.name(), T => {
+            storage(self.0.backward::<T>(elements(self.name(), dy, layout)?))
+        });
+        let ((n, c), (height, width)) = (self.0.planes, self.0.input);
+        Ok((dx, Shape::from((n, c, height, width))))
+    }
+}

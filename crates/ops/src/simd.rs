@@ -1,0 +1,78 @@
+//! Element-wise loops and sums, compiled twice: for AVX2 and for any machine.
+//!
+//! A [`Kernel`] is plain Rust that the compiler can vectorise: sums run in [`LANES`] independent accumulators, as the compiler
+//! may not reorder them itself. Neither version fuses multiply and add, so both give the same bits.
+
+use crate::float::Float;
+
+/// Independent accumulators of a sum: four AVX2 registers of `f32`, to hide the latency of the addition.
+pub(crate) const LANES: usize = 32;
+
+/// A loop over slices. `run` and what it calls must be `#[inline(always)]`: only code inlined into [`Isa::run`] is compiled
+/// for the instructions chosen there.
+pub(crate) trait Kernel {
+    type Output;
+    fn run(self) -> Self::Output;
+}
+
+/// Proof of the instructions that this processor has; only [`Isa::detect`] can give more than [`Isa::PORTABLE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Isa {
+    avx2: bool,
+}
+
+impl Isa {
+    #[cfg_attr(not(test), expect(dead_code, reason = "the tests compare the detected path with it"))]
+    pub(crate) const PORTABLE: Isa = Isa { avx2: false };
+
+    pub(crate) fn detect() -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        return Isa { avx2: is_x86_feature_detected!("avx2") };
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa { avx2: false }
+    }
+
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_arch = "x86_64")]
+        if self.avx2 {
+            // SAFETY: `avx2` is private to this module and only `detect` sets it, after asking the processor.
+            return unsafe { run_avx2(kernel) };
+        }
+        kernel.run()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run()
+}
+
+/// The sum of `term(i)` over `0..len`, in [`LANES`] accumulators that are added pairwise at the end.
+#[inline(always)]
+pub(crate) fn sum_lanes<T: Float>(len: usize, term: impl Fn(usize) -> T) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let whole = len - len % LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += term(start + lane);
+        }
+    }
+    for (lane, sum) in lanes.iter_mut().enumerate().take(len - whole) {
+        *sum += term(whole + lane);
+    }
+    add_pairwise(lanes)
+}
+
+#[inline(always)]
+pub(crate) fn add_pairwise<T: Float>(mut lanes: [T; LANES]) -> T {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}

@@ -1,0 +1,11 @@
+//! The operations through their public interface, against plain loops in double precision, finite differences and PyTorch.
+
+mod activation;
+mod batch_norm;
+mod conv;
+mod dropout;
+mod errors;
+mod linear;
+mod pool;
+mod support;
+mod torch;
