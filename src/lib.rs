@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! Twograin.
 
+pub mod dataset;
 pub mod domain;
 pub mod error;
 pub mod exchange;

@@ -1,0 +1,41 @@
+//! Labelled images on disk: importing them, splitting them, and turning them into tensors.
+//!
+//! [`coco::import`] reads COCO instances files and keeps what the two-level rule allows; [`validation_split`] divides train.
+//! Knows nothing of where a data set is recorded.
+
+pub mod coco;
+pub mod decode;
+mod random;
+mod split;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{CoarseId, LabelSet, Taxonomy};
+
+pub use split::validation_split;
+
+/// One labelled image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The image's id in the file it was imported from.
+    pub source_id: i64,
+    /// The image file.
+    pub path: PathBuf,
+    /// All of its fine labels, public ones included.
+    pub labels: LabelSet,
+    /// The category that its non-public labels share.
+    pub coarse: CoarseId,
+}
+
+/// What a run learns from and is tested on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainingData {
+    /// What the labels of the samples mean.
+    pub taxonomy: Taxonomy,
+    /// The samples to learn from; [`validation_split`] takes its part from them.
+    pub train: Vec<Sample>,
+    /// The samples of the final evaluation.
+    pub test: Vec<Sample>,
+}

@@ -1,0 +1,20 @@
+//! Random numbers that depend on what they are for, never on the order in which threads ask for them.
+
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+/// What a stream of random numbers decides. Streams of different purposes never overlap.
+#[derive(Clone, Copy, Debug)]
+#[repr(u64)]
+pub(super) enum Purpose {
+    /// The validation split: one stream per coarse category.
+    Validation,
+}
+
+/// The stream of `purpose` under `seed`; `major` and `minor` number the streams of one purpose.
+pub(super) fn stream(purpose: Purpose, seed: u64, major: u64, minor: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    for (bytes, word) in key.chunks_exact_mut(8).zip([purpose as u64, seed, major, minor]) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}
