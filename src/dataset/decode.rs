@@ -36,6 +36,12 @@ pub enum DecodeError {
         /// The decoder's complaint.
         error: ImageError,
     },
+    /// It has no pixels.
+    #[error("{name}: it has no pixels")]
+    Empty {
+        /// The file, or what the sender calls it.
+        name: String,
+    },
     /// It breaks off.
     #[error("{name}: the file ends before the image does")]
     Truncated {
@@ -70,7 +76,7 @@ pub fn open(path: &Path) -> Result<RgbImage, DecodeError> {
 /// first frame. The format is told from the content. `name` is what an error calls the image.
 ///
 /// # Errors
-/// Not an image, damaged, or too large: the size is checked before any pixel is decoded.
+/// Not an image, damaged, without pixels, or too large: the size is checked before any pixel is decoded.
 pub fn decode(bytes: &[u8], name: &str) -> Result<RgbImage, DecodeError> {
     let undecodable = |error| DecodeError::Undecodable { name: name.to_owned(), error };
     let mut limits = Limits::no_limits();
@@ -84,6 +90,9 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<RgbImage, DecodeError> {
     let (width, height) = decoder.dimensions();
     if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_AREA {
         return Err(DecodeError::TooLarge { name: name.to_owned(), width, height });
+    }
+    if width == 0 || height == 0 {
+        return Err(DecodeError::Empty { name: name.to_owned() });
     }
     limits.reserve(decoder.total_bytes()).and_then(|()| decoder.set_limits(limits)).map_err(undecodable)?;
     // The decoder would fill the missing part of a JPEG with grey; those of the other formats refuse it.

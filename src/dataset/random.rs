@@ -8,6 +8,10 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 pub(super) enum Purpose {
     /// The validation split: one stream per coarse category.
     Validation,
+    /// The order of the samples: one stream per epoch.
+    Order,
+    /// The augmentation: one stream per epoch and sample.
+    Augmentation,
 }
 
 /// The stream of `purpose` under `seed`; `major` and `minor` number the streams of one purpose.

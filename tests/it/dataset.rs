@@ -1,6 +1,8 @@
 //! The data set from its source to tensors.
 
 mod import;
+mod loader;
+mod transform;
 
 use std::path::{Path, PathBuf};
 

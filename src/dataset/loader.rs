@@ -1,0 +1,193 @@
+//! Batches of tensors, prepared ahead by threads of their own.
+
+use std::{
+    io, iter,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use rand::seq::SliceRandom;
+use thiserror::Error;
+
+use super::{
+    Sample,
+    decode::{self, DecodeError},
+    random::{Purpose, stream},
+    transform::Transform,
+};
+use crate::domain::spec::Augmentation;
+
+/// How samples become batches.
+#[derive(Clone, Copy, Debug)]
+pub struct LoaderConfig {
+    /// Side of the square input, in pixels.
+    pub input_size: usize,
+    /// What is done to the images; [`Augmentation::None`] is the test transform.
+    pub augmentation: Augmentation,
+    /// Samples per batch; at least one.
+    pub batch_size: usize,
+    /// Seeds order and augmentation.
+    pub seed: u64,
+    /// Another epoch has another order and other augmentations.
+    pub epoch: u64,
+    /// Shuffle the order.
+    pub shuffle: bool,
+    /// Leave out the last batch if it is incomplete.
+    pub drop_last: bool,
+    /// Threads that decode and transform; at least one.
+    pub threads: usize,
+}
+
+/// Samples as the input of a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Which samples, by their index.
+    pub indices: Vec<usize>,
+    /// Their tensors: `[indices.len(), 3, input_size, input_size]`.
+    pub pixels: Vec<f32>,
+}
+
+/// Why there is no next batch.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// An image cannot be decoded.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The decoder panicked on an image.
+    #[error("{}: the decoder crashed on it", path.display())]
+    Crashed {
+        /// The image.
+        path: PathBuf,
+    },
+    /// A thread could not be started.
+    #[error("a loader thread cannot be started: {0}")]
+    Spawn(io::Error),
+}
+
+/// An iterator over the batches of one epoch. After an error it ends.
+///
+/// The batches depend on the samples, the order and the configuration, but not on the number of threads. About two batches
+/// are prepared ahead. Dropping the loader stops its threads.
+#[derive(Debug)]
+pub struct Loader {
+    samples: Arc<[Sample]>,
+    order: Arc<[usize]>,
+    batch_size: usize,
+    /// Positions in `order`: the next to deliver, and the end.
+    next: usize,
+    end: usize,
+    workers: Vec<Worker>,
+}
+
+/// Prepares every n-th sample of the order, so that its channel needs no sorting.
+#[derive(Debug)]
+struct Worker {
+    tensors: Receiver<Result<Vec<f32>, DecodeError>>,
+    thread: JoinHandle<()>,
+}
+
+impl Loader {
+    /// Starts loading the `samples` whose indices are in `order`.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    ///
+    /// # Panics
+    /// `order` names a sample that does not exist.
+    pub fn new(samples: Arc<[Sample]>, mut order: Vec<usize>, config: LoaderConfig) -> Result<Self, LoadError> {
+        assert!(order.iter().all(|&index| index < samples.len()), "the order names samples that do not exist");
+        if config.shuffle {
+            order.shuffle(&mut stream(Purpose::Order, config.seed, config.epoch, 0));
+        }
+        let batch_size = config.batch_size.max(1);
+        let end = if config.drop_last { order.len() - order.len() % batch_size } else { order.len() };
+        let threads = config.threads.clamp(1, end.max(1));
+        let mut loader = Self { samples, order: order.into(), batch_size, next: 0, end, workers: Vec::new() };
+        for number in 0..threads {
+            let (sender, tensors) = sync_channel((2 * batch_size).div_ceil(threads));
+            let (samples, order) = (Arc::clone(&loader.samples), Arc::clone(&loader.order));
+            let positions = (number..end).step_by(threads);
+            let work = move || prepare(&samples, positions.map(|position| order[position]), config, &sender);
+            let builder = thread::Builder::new().name(format!("loader-{number}"));
+            loader.workers.push(Worker { tensors, thread: builder.spawn(work).map_err(LoadError::Spawn)? });
+        }
+        Ok(loader)
+    }
+
+    /// How many batches the epoch has.
+    pub fn batches(&self) -> usize {
+        self.end.div_ceil(self.batch_size)
+    }
+
+    fn batch(&self, positions: std::ops::Range<usize>) -> Result<Batch, LoadError> {
+        let mut batch = Batch { indices: self.order[positions.clone()].to_vec(), pixels: Vec::new() };
+        for position in positions.clone() {
+            let worker = &self.workers[position % self.workers.len()];
+            let crashed = |_| LoadError::Crashed { path: self.samples[self.order[position]].path.clone() };
+            let tensor = worker.tensors.recv().map_err(crashed)??;
+            if batch.pixels.is_empty() {
+                batch.pixels.reserve_exact(tensor.len() * positions.len());
+            }
+            batch.pixels.extend_from_slice(&tensor);
+        }
+        Ok(batch)
+    }
+
+    fn stop(&mut self) {
+        // A worker ends at its next delivery once nobody receives; hang up on all of them before waiting for one.
+        let threads: Vec<_> = self.workers.drain(..).map(|worker| worker.thread).collect();
+        for thread in threads {
+            // A panic has been reported as `Crashed`, or concerns a batch that nobody asked for.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a worker does: tensors of the samples `indices`, in their order, until nobody receives them.
+fn prepare(
+    samples: &[Sample],
+    indices: impl Iterator<Item = usize>,
+    config: LoaderConfig,
+    sender: &SyncSender<Result<Vec<f32>, DecodeError>>,
+) {
+    let mut transform = Transform::new(config.input_size);
+    for index in indices {
+        let mut rng = stream(Purpose::Augmentation, config.seed, config.epoch, index as u64);
+        let tensor =
+            decode::open(&samples[index].path).map(|image| transform.train(&image, config.augmentation, &mut rng));
+        if sender.send(tensor).is_err() {
+            return;
+        }
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch, LoadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.end {
+            return None;
+        }
+        let positions = self.next..(self.next + self.batch_size).min(self.end);
+        self.next = positions.end;
+        let batch = self.batch(positions);
+        if batch.is_err() {
+            self.next = self.end;
+            self.stop();
+        }
+        Some(batch)
+    }
+}
+
+impl iter::FusedIterator for Loader {}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

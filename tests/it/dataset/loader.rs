@@ -1,0 +1,144 @@
+//! The loader's batches.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+use twograin::{
+    dataset::{Batch, Loader, LoaderConfig, Sample, decode, transform},
+    domain::{CoarseId, LabelSet, spec::Augmentation},
+};
+
+use super::shared;
+
+const CONFIG: LoaderConfig = LoaderConfig {
+    input_size: 32,
+    augmentation: Augmentation::CropFlip,
+    batch_size: 4,
+    seed: 1,
+    epoch: 0,
+    shuffle: true,
+    drop_last: false,
+    threads: 2,
+};
+
+fn sample(source_id: i64, path: &Path) -> Sample {
+    Sample { source_id, path: path.to_owned(), labels: LabelSet::default(), coarse: CoarseId(0) }
+}
+
+fn samples(count: i64) -> (TempDir, Arc<[Sample]>) {
+    let directory = TempDir::new().unwrap();
+    let samples = (0..count)
+        .map(|id| {
+            let path = directory.path().join(format!("{id}.png"));
+            RgbImage::from_fn(50, 40, |x, y| Rgb([(x * 5) as u8, (y * 6) as u8, id as u8 * 9])).save(&path).unwrap();
+            sample(id, &path)
+        })
+        .collect();
+    (directory, samples)
+}
+
+fn load(samples: &Arc<[Sample]>, config: LoaderConfig) -> Vec<Batch> {
+    let order = (0..samples.len()).collect();
+    Loader::new(Arc::clone(samples), order, config).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let (_directory, samples) = samples(23);
+    let expected = load(&samples, LoaderConfig { threads: 1, ..CONFIG });
+    for threads in [0, 2, 3, 16, 100] {
+        assert_eq!(load(&samples, LoaderConfig { threads, ..CONFIG }), expected, "{threads} threads");
+    }
+}
+
+#[test]
+fn every_sample_comes_once_in_a_seeded_order() {
+    let (_directory, samples) = samples(10);
+    let indices =
+        |config| -> Vec<usize> { load(&samples, config).into_iter().flat_map(|batch| batch.indices).collect() };
+    let plain = indices(LoaderConfig { shuffle: false, ..CONFIG });
+    assert_eq!(plain, (0..10).collect::<Vec<_>>());
+    let shuffled = indices(CONFIG);
+    assert_ne!(shuffled, plain);
+    assert_eq!(
+        {
+            let mut sorted = shuffled.clone();
+            sorted.sort_unstable();
+            sorted
+        },
+        plain
+    );
+    assert_ne!(indices(LoaderConfig { epoch: 1, ..CONFIG }), shuffled);
+    assert_ne!(indices(LoaderConfig { seed: 2, ..CONFIG }), shuffled);
+}
+
+#[test]
+fn augmentation_depends_on_seed_epoch_and_sample_alone() {
+    let (_directory, samples) = samples(5);
+    let config = LoaderConfig { shuffle: false, batch_size: 1, ..CONFIG };
+    let first = load(&samples, config);
+    // The same sample in another place of another order.
+    let loader = Loader::new(Arc::clone(&samples), vec![4, 2], config).unwrap();
+    let again: Vec<Batch> = loader.map(Result::unwrap).collect();
+    assert_eq!(again, [first[4].clone(), first[2].clone()]);
+    assert_ne!(load(&samples, LoaderConfig { epoch: 1, ..config })[2].pixels, first[2].pixels);
+}
+
+#[test]
+fn an_incomplete_last_batch_is_kept_or_dropped() {
+    let (_directory, samples) = samples(10);
+    for (drop_last, expected) in [(false, vec![4, 4, 2]), (true, vec![4, 4])] {
+        let config = LoaderConfig { drop_last, ..CONFIG };
+        let loader = Loader::new(Arc::clone(&samples), (0..10).collect(), config).unwrap();
+        assert_eq!(loader.batches(), expected.len());
+        let batches: Vec<Batch> = loader.map(Result::unwrap).collect();
+        assert_eq!(batches.iter().map(|batch| batch.indices.len()).collect::<Vec<_>>(), expected);
+        assert!(batches.iter().all(|batch| batch.pixels.len() == batch.indices.len() * 3 * 32 * 32));
+    }
+    assert!(load(&Arc::from([]), CONFIG).is_empty());
+}
+
+#[test]
+fn without_augmentation_it_is_the_test_transform() {
+    let (_directory, samples) = samples(1);
+    let batches = load(&samples, LoaderConfig { augmentation: Augmentation::None, ..CONFIG });
+    let image = decode::open(&samples[0].path).unwrap();
+    assert_eq!(batches[0].pixels, transform::test_tensor(&image, 32));
+}
+
+#[test]
+fn a_damaged_image_ends_the_epoch_with_its_name() {
+    let (_directory, samples) = samples(10);
+    std::fs::write(&samples[5].path, "damaged").unwrap();
+    let config = LoaderConfig { shuffle: false, ..CONFIG };
+    let mut loader = Loader::new(Arc::clone(&samples), (0..10).collect(), config).unwrap();
+    assert_eq!(loader.next().unwrap().unwrap().indices, [0, 1, 2, 3]);
+    let error = loader.next().unwrap().unwrap_err();
+    assert!(error.to_string().starts_with(&samples[5].path.display().to_string()), "{error}");
+    assert!(loader.next().is_none());
+}
+
+#[test]
+fn dropping_a_loader_stops_its_threads() {
+    let (_directory, samples) = samples(20);
+    // 10,000 rounds of the samples: far more than could be loaded before the test gave up.
+    let order: Vec<usize> = (0..20).cycle().take(200_000).collect();
+    let mut loader = Loader::new(Arc::clone(&samples), order, CONFIG).unwrap();
+    loader.next().unwrap().unwrap();
+    drop(loader);
+    assert_eq!(Arc::strong_count(&samples), 1, "every thread has given up its samples");
+}
+
+#[test]
+fn photographs_load() {
+    let Some(subset) = shared("coco-subset") else { return };
+    let files = std::fs::read_dir(subset.join("train2017")).unwrap();
+    let samples: Arc<[Sample]> = files.map(|entry| sample(0, &entry.unwrap().path())).take(128).collect();
+    for input_size in [224, 64] {
+        let start = Instant::now();
+        let batches = load(&samples, LoaderConfig { input_size, batch_size: 32, ..CONFIG });
+        println!("{} images a second at {input_size}", (128.0 / start.elapsed().as_secs_f64()).round());
+        assert_eq!(batches.len(), 4);
+    }
+}
