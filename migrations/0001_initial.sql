@@ -127,3 +127,20 @@ create table outcome (
     predicted_coarse  integer not null check (predicted_coarse >= 0),
     primary key (run_id, split, image_id)
 ) strict, without rowid;
+
+-- The outcomes of a split, counted once when they are written.
+create table tally (
+    run_id          integer not null references run (id) on delete cascade,
+    split           text not null check (split in ('validation', 'test')),
+    images          integer not null,
+    coarse_correct  integer not null,
+    ftct            integer,
+    ftcf            integer,
+    ffct            integer,
+    ffcf            integer,
+    primary key (run_id, split),
+    check (coarse_correct between 0 and images),
+    -- All four or none: a coarse-only run has none.
+    check ((ftct is null) = (ftcf is null) and (ftct is null) = (ffct is null) and (ftct is null) = (ffcf is null)),
+    check (ftct is null or (ftct + ftcf + ffct + ffcf = images and ftct + ffct = coarse_correct))
+) strict, without rowid;

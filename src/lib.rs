@@ -1,8 +1,10 @@
 #![forbid(unsafe_code)]
 //! Twograin.
 
+pub mod analysis;
 pub mod dataset;
 pub mod domain;
 pub mod error;
 pub mod exchange;
 pub mod report;
+pub mod store;

@@ -17,7 +17,9 @@ pub use figure::{Figure, Figures};
 pub use outcomes::{OutcomeItem, OutcomePage, OutcomeQuery, ScoredLabel};
 pub use paper::{PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
-pub use run::{EpochPoint, IndicesReport, LogLine, Progress, RunBrief, RunReport, RunResults};
+pub use run::{IndicesReport, RunBrief, RunReport, RunResults};
+
+pub use crate::domain::{EpochPoint, LogLine, Progress};
 
 use serde::Serialize;
 

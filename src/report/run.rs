@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Figures;
 use crate::domain::{
-    Counts, DecisionRule, RunId, RunSpec, RunStatus,
+    Counts, DecisionRule, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus,
     spec::{Backbone, Objective},
 };
 
@@ -43,21 +43,6 @@ pub struct RunBrief {
     pub finished_at: Option<String>,
 }
 
-/// How far a running run is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Progress {
-    /// What it is doing: “loading”, “epoch 2 of 8”, “evaluating test”.
-    pub phase: String,
-    /// Share of the whole run done, 0 to 1.
-    pub fraction: f64,
-    /// Training loss of the latest step.
-    pub loss: Option<f64>,
-    /// Training speed.
-    pub images_per_second: Option<f64>,
-    /// Estimated time left, in seconds.
-    pub seconds_left: Option<f64>,
-}
-
 /// A run in full.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunReport {
@@ -78,34 +63,6 @@ pub struct RunReport {
     pub log: Vec<LogLine>,
     /// What came out, once it succeeded.
     pub results: Option<RunResults>,
-}
-
-/// One finished epoch.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct EpochPoint {
-    /// From 1.
-    pub epoch: u64,
-    /// Mean training loss.
-    pub train_loss: f64,
-    /// Mean loss on the validation split.
-    pub validation_loss: Option<f64>,
-    /// IA on the validation split under the run's own rule.
-    pub validation_ia: Option<f64>,
-    /// Coarse accuracy on the validation split.
-    pub validation_coarse_accuracy: Option<f64>,
-    /// Learning rate at the end of the epoch.
-    pub learning_rate: f64,
-    /// Wall-clock seconds.
-    pub seconds: f64,
-}
-
-/// A line of the log.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LogLine {
-    /// RFC 3339.
-    pub at: String,
-    /// The text.
-    pub text: String,
 }
 
 /// What came out of a succeeded run on the test images.

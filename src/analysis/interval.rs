@@ -1,0 +1,146 @@
+//! 95% intervals.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Binomial, Distribution};
+
+use crate::domain::{Counts, Outcome};
+
+/// A 95% interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Zero width: nothing varied in the resamples.
+    pub degenerate: bool,
+    /// Resamples left out because the figure was undefined in them.
+    pub dropped: usize,
+}
+
+/// 0.975 quantile of the standard normal distribution.
+const Z: f64 = 1.959963984540054;
+
+/// How many resamples the bootstrap draws.
+pub const RESAMPLES: usize = 10_000;
+
+/// Wilson's score interval of a proportion (Wilson 1927). `None` for zero trials.
+pub fn wilson(successes: u64, trials: u64) -> Option<Interval> {
+    if trials == 0 {
+        return None;
+    }
+    let (n, p) = (trials as f64, successes as f64 / trials as f64);
+    let denominator = 1.0 + Z * Z / n;
+    let centre = (p + Z * Z / (2.0 * n)) / denominator;
+    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt() / denominator;
+    // At 0 and n an end is exact; rounding must not push it past.
+    let low = if successes == 0 { 0.0 } else { (centre - half).max(0.0) };
+    let high = if successes == trials { 1.0 } else { (centre + half).min(1.0) };
+    Some(Interval { low, high, degenerate: false, dropped: 0 })
+}
+
+/// Percentile bootstrap of IF1: images resampled with replacement, which is a multinomial draw over the four outcomes.
+/// `None` where IF1 is undefined for the counts themselves.
+pub fn bootstrap_if1(counts: Counts, seed: u64) -> Option<Interval> {
+    counts.indices().if1?;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut values: Vec<f64> = (0..RESAMPLES).filter_map(|_| multinomial(counts, &mut rng).indices().if1).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let (low, high) = (quantile(&values, 0.025)?, quantile(&values, 0.975)?);
+    Some(Interval { low, high, degenerate: low == high, dropped: RESAMPLES - values.len() })
+}
+
+/// As many images as `counts` has, each of an outcome drawn with the outcomes' shares: binomials, one after the other, of
+/// what is left.
+fn multinomial(counts: Counts, rng: &mut ChaCha8Rng) -> Counts {
+    let mut left = (counts.total(), counts.total());
+    let [ftct, ftcf, ffct, ffcf] = Outcome::ALL.map(|outcome| {
+        let (images, weight) = left;
+        let share = counts.get(outcome);
+        let drawn = match (images, share) {
+            (0, _) | (_, 0) => 0,
+            (images, share) if share == weight => images,
+            (images, share) => {
+                Binomial::new(images, share as f64 / weight as f64).map_or(0, |binomial| binomial.sample(rng))
+            }
+        };
+        left = (images - drawn, weight - share);
+        drawn
+    });
+    Counts { ftct, ftcf, ffct, ffcf }
+}
+
+/// The `q`-quantile of ascending values, linearly interpolated (numpy's default, Hyndman and Fan's type 7).
+pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+    let position = q * (sorted.len().checked_sub(1)? as f64);
+    let below = position.floor() as usize;
+    let above = (below + 1).min(sorted.len() - 1);
+    Some(sorted[below] + (position - position.floor()) * (sorted[above] - sorted[below]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilson_agrees_with_scipy() {
+        // scipy.stats.binomtest(k, n).proportion_ci(method="wilson")
+        for (k, n, low, high) in [
+            (8, 10, 0.4901624715366418, 0.9433178485456248),
+            (0, 20, 0.0, 0.16112515805281935),
+            (20, 20, 0.8388748419471808, 1.0),
+            (1591, 2447, 0.6310658806176906, 0.6688311189840993),
+        ] {
+            let interval = wilson(k, n).unwrap();
+            assert!(
+                (interval.low - low).abs() < 1e-14 && (interval.high - high).abs() < 1e-14,
+                "{k}/{n}: {interval:?}"
+            );
+        }
+        assert_eq!(wilson(0, 0), None);
+    }
+
+    #[test]
+    fn the_bootstrap_covers_the_figure_and_repeats_itself() {
+        let counts = Counts { ftct: 120, ftcf: 5, ffct: 60, ffcf: 15 };
+        let interval = bootstrap_if1(counts, 7).unwrap();
+        let if1 = counts.indices().if1.unwrap();
+        assert!(interval.low < if1 && if1 < interval.high && interval.high - interval.low < 0.15, "{interval:?}");
+        assert_eq!(bootstrap_if1(counts, 7), Some(interval));
+    }
+
+    #[test]
+    fn the_bootstrap_agrees_with_the_delta_method() {
+        // With f = 2·ftct/(2·ftct + ftcf + ffct) and n = 200 the delta method gives a standard error of 0.02193 here.
+        let (n, [a, b, c]) = (200.0, [0.6, 0.025, 0.3]);
+        let d: f64 = 2.0 * a + b + c;
+        let gradient = [2.0 * (b + c) / (d * d), -2.0 * a / (d * d), -2.0 * a / (d * d)];
+        let mean: f64 = gradient.iter().zip([a, b, c]).map(|(g, p)| g * p).sum();
+        let square: f64 = gradient.iter().zip([a, b, c]).map(|(g, p)| g * g * p).sum();
+        let error = ((square - mean * mean) / n).sqrt();
+        let interval = bootstrap_if1(Counts { ftct: 120, ftcf: 5, ffct: 60, ffcf: 15 }, 1).unwrap();
+        let width = interval.high - interval.low;
+        assert!((width / (2.0 * Z * error) - 1.0).abs() < 0.05, "{width} against {}", 2.0 * Z * error);
+    }
+
+    #[test]
+    fn quantiles_are_numpys() {
+        let values = [1.0, 2.0, 4.0, 8.0, 16.0];
+        let close = |q, expected: f64| assert!((quantile(&values, q).unwrap() - expected).abs() < 1e-12);
+        close(0.1, 1.4);
+        close(0.5, 4.0);
+        close(0.9, 12.8);
+        assert_eq!(quantile(&[], 0.5), None);
+    }
+
+    #[test]
+    fn what_cannot_vary_is_degenerate() {
+        let interval = bootstrap_if1(Counts { ftct: 9, ..Counts::default() }, 1).unwrap();
+        assert!(interval.degenerate && (interval.low, interval.high) == (1.0, 1.0));
+        assert_eq!(bootstrap_if1(Counts { ffcf: 9, ..Counts::default() }, 1), None);
+        // One image of 3 is FTCT: many resamples have none, and their IF1 is undefined.
+        let rare = bootstrap_if1(Counts { ftct: 1, ffcf: 2, ..Counts::default() }, 1).unwrap();
+        assert!((rare.dropped as f64 / RESAMPLES as f64 - (2.0f64 / 3.0).powi(3)).abs() < 0.02);
+    }
+}

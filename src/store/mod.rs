@@ -1,0 +1,105 @@
+//! All of the SQL, and the attempts' files by path and hash.
+//!
+//! One writer connection, so that writers queue here instead of meeting a busy database, and a pool of readers that WAL
+//! lets read meanwhile. Big writes are one statement over a JSON parameter that was prepared outside the transaction.
+
+mod datasets;
+mod network_file_system;
+mod outcomes;
+mod queue;
+mod runs;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::error::{Error, Result};
+
+pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset};
+pub use outcomes::{Artifact, ArtifactKind, NewOutcomes, OutcomeFilter, OutcomeRow, Tally};
+pub use queue::{Claim, Ending, WorkerEvent};
+pub use runs::{RunFilter, RunRow};
+
+/// Where the data are.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Scores, weights, images of the demo, and the database unless `database` says otherwise.
+    pub data_dir: PathBuf,
+    /// The database file; by default `twograin.db` in the data directory.
+    pub database: Option<PathBuf>,
+}
+
+/// The database and the data directory. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    data_dir: PathBuf,
+    reader: SqlitePool,
+    writer: SqlitePool,
+}
+
+impl Store {
+    /// Opens the store, creating directory and database and applying migrations where needed.
+    pub async fn open(config: &StoreConfig) -> Result<Self> {
+        let data_dir = config.data_dir.clone();
+        std::fs::create_dir_all(&data_dir)
+            .map_err(|error| Error::Invalid(format!("the data directory {}: {error}", data_dir.display())))?;
+        let data_dir = std::path::absolute(&data_dir)
+            .map_err(|error| Error::Invalid(format!("the data directory {}: {error}", data_dir.display())))?;
+        let database = config.database.clone().unwrap_or_else(|| data_dir.join("twograin.db"));
+        network_file_system::refuse(&database)?;
+
+        let options = SqliteConnectOptions::new()
+            .filename(&database)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let cannot = |error: sqlx::Error| Error::Invalid(format!("the database {}: {error}", database.display()));
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(cannot)?;
+        sqlx::migrate!().run(&writer).await.map_err(|error| {
+            Error::Invalid(format!(
+                "the database {} does not fit this version of twograin: {error}; use the version that wrote it, or another \
+                 data directory",
+                database.display()
+            ))
+        })?;
+        let reader = SqlitePoolOptions::new()
+            .max_connections(8)
+            .connect_with(options.create_if_missing(false).read_only(true))
+            .await
+            .map_err(cannot)?;
+        Ok(Self { data_dir, reader, writer })
+    }
+
+    /// The data directory, absolute.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Whether the database answers.
+    pub async fn ready(&self) -> Result<()> {
+        sqlx::query_scalar!("select 1 as one").fetch_one(&self.reader).await?;
+        Ok(())
+    }
+}
+
+/// A column that holds JSON which this program wrote.
+fn from_json<T: serde::de::DeserializeOwned>(column: &str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| Error::internal(format!("the column {column} does not parse"), error))
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::internal("a value does not serialise", error))
+}
+
+/// A column that holds a word of ours, such as a status.
+fn word<T: std::str::FromStr<Err = String>>(text: &str) -> Result<T> {
+    text.parse().map_err(|error: String| Error::internal("the database holds an unknown word", error))
+}
