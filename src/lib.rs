@@ -6,5 +6,6 @@ pub mod dataset;
 pub mod domain;
 pub mod error;
 pub mod exchange;
+pub mod explanation;
 pub mod report;
 pub mod store;
