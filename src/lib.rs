@@ -7,5 +7,6 @@ pub mod domain;
 pub mod error;
 pub mod exchange;
 pub mod explanation;
+pub mod model;
 pub mod report;
 pub mod store;

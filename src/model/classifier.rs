@@ -1,0 +1,231 @@
+//! The classifier: backbone → fine logits → activation → coarse logits (method, "Model").
+
+use std::path::Path;
+
+use candle_core::{D, DType, Device, Result, Tensor};
+
+use super::{
+    Parameters, WeightsError,
+    layers::{Linear, Mode},
+    loss::log_softmax,
+    resnet::{ResNet, ResNetConfig},
+    vgg::{Vgg, VggConfig},
+};
+use crate::{
+    domain::{
+        RunSpec, Taxonomy,
+        spec::{Backbone, CoarseInput},
+    },
+    exchange::{ScoreActivation, Sha256Hex},
+};
+
+/// What fixes the shape of a classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// The network before the head.
+    pub backbone: Backbone,
+    /// What makes probabilities of the fine logits; `None` for a coarse-only model.
+    pub activation: Option<ScoreActivation>,
+    /// What the coarse layer reads.
+    pub coarse_input: CoarseInput,
+    /// Number of fine labels.
+    pub fine_count: usize,
+    /// Number of coarse categories.
+    pub coarse_count: usize,
+}
+
+impl ModelSpec {
+    /// The classifier that a run trains.
+    pub fn of(spec: &RunSpec, taxonomy: &Taxonomy) -> Self {
+        Self {
+            backbone: spec.backbone,
+            activation: ScoreActivation::of(spec.objective),
+            coarse_input: spec.coarse_input,
+            fine_count: taxonomy.fine().len(),
+            coarse_count: taxonomy.coarse().len(),
+        }
+    }
+}
+
+/// A backbone without its last linear layer.
+#[derive(Clone, Debug)]
+pub enum Network {
+    /// The residual family.
+    Residual(ResNet),
+    /// The VGG family.
+    Vgg(Vgg),
+}
+
+impl Network {
+    /// A new backbone whose tensors are added to `params`.
+    pub fn new(params: &mut Parameters, backbone: Backbone) -> Result<Self> {
+        Ok(match backbone {
+            Backbone::VggTiny => Self::Vgg(Vgg::new(params, VggConfig::TINY)?),
+            Backbone::ResNetTiny => Self::Residual(ResNet::new(params, ResNetConfig::TINY)?),
+            Backbone::ResNet34 => Self::Residual(ResNet::new(params, ResNetConfig::RESNET34)?),
+        })
+    }
+
+    /// Width of the feature vector.
+    pub fn features(&self) -> usize {
+        match self {
+            Self::Residual(net) => net.features(),
+            Self::Vgg(net) => net.features(),
+        }
+    }
+
+    /// Normalised pixels `[n, 3, s, s]` to features `[n, features]`.
+    pub fn forward(&self, pixels: &Tensor, mode: Mode) -> Result<Tensor> {
+        match self {
+            Self::Residual(net) => net.forward(pixels, mode),
+            Self::Vgg(net) => net.forward(pixels, mode),
+        }
+    }
+
+    /// Whether a tensor of a torchvision file belongs to the last layer, which the head replaces, or is a counter that
+    /// nothing here reads.
+    fn ignores(&self, name: &str) -> bool {
+        name.ends_with(".num_batches_tracked")
+            || match self {
+                Self::Residual(_) => name.starts_with("fc."),
+                Self::Vgg(_) => name.starts_with("classifier.6."),
+            }
+    }
+}
+
+/// A backbone with its head. Cloning shares the tensors.
+#[derive(Clone, Debug)]
+pub struct Classifier {
+    spec: ModelSpec,
+    network: Network,
+    head: Head,
+    params: Parameters,
+}
+
+#[derive(Clone, Debug)]
+enum Head {
+    TwoLevel { fine: Linear, activation: ScoreActivation, coarse: Linear },
+    CoarseOnly { coarse: Linear },
+}
+
+/// Logits of one batch.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// z: `[n, fine]`; `None` for a coarse-only model.
+    pub fine: Option<Tensor>,
+    /// `[n, coarse]`.
+    pub coarse: Tensor,
+}
+
+/// Logits of some images, row-major.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Logits {
+    /// `[n, fine]`; `None` for a coarse-only model.
+    pub fine: Option<Vec<f32>>,
+    /// `[n, coarse]`.
+    pub coarse: Vec<f32>,
+}
+
+impl Classifier {
+    /// A classifier with weights drawn from `seed`. Its tensors bear torchvision's names, the head's are `fine.*` and
+    /// `coarse.*`.
+    pub fn new(spec: ModelSpec, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
+        let mut params = Parameters::new(seed, dtype, device);
+        let network = Network::new(&mut params, spec.backbone)?;
+        Self::with_network(spec, network, params)
+    }
+
+    /// The head on a backbone of any size. `params` are those of `network`; `spec.backbone` is not looked at.
+    pub fn with_network(spec: ModelSpec, network: Network, mut params: Parameters) -> Result<Self> {
+        let features = network.features();
+        let head = match spec.activation {
+            Some(activation) => Head::TwoLevel {
+                fine: Linear::new(&mut params, "fine", features, spec.fine_count)?,
+                activation,
+                coarse: Linear::new(&mut params, "coarse", spec.fine_count, spec.coarse_count)?,
+            },
+            None => Head::CoarseOnly { coarse: Linear::new(&mut params, "coarse", features, spec.coarse_count)? },
+        };
+        Ok(Self { spec, network, head, params })
+    }
+
+    /// Normalised pixels `[n, 3, s, s]` to logits.
+    pub fn forward(&self, pixels: &Tensor, mode: Mode) -> Result<Output> {
+        let features = self.network.forward(pixels, mode)?;
+        match &self.head {
+            Head::CoarseOnly { coarse } => Ok(Output { fine: None, coarse: coarse.forward(&features, mode)? }),
+            Head::TwoLevel { fine, activation, coarse } => {
+                let logits = fine.forward(&features, mode)?;
+                let input = match self.spec.coarse_input {
+                    CoarseInput::Logits => logits.clone(),
+                    CoarseInput::Probabilities => probabilities(&logits, *activation)?,
+                };
+                Ok(Output { fine: Some(logits), coarse: coarse.forward(&input, mode)? })
+            }
+        }
+    }
+
+    /// The logits of images in evaluation mode. `pixels`: `[n, 3, side, side]`, row-major, normalised.
+    pub fn logits(&self, pixels: Vec<f32>, side: usize) -> Result<Logits> {
+        let values = 3 * side * side;
+        let n = pixels.len() / values.max(1);
+        let pixels = Tensor::from_vec(pixels, (n, 3, side, side), self.params.device())?;
+        let output = self.forward(&pixels.to_dtype(self.params.dtype())?, Mode::Evaluate)?;
+        let rows = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1();
+        Ok(Logits { fine: output.fine.as_ref().map(rows).transpose()?, coarse: rows(&output.coarse)? })
+    }
+
+    /// What fixes its shape.
+    pub fn spec(&self) -> ModelSpec {
+        self.spec
+    }
+
+    /// Its tensors.
+    pub fn params(&self) -> &Parameters {
+        &self.params
+    }
+
+    /// W (`[coarse, fine]`) and b (`[coarse]`) of the layer from the fine to the coarse level; `None` for a coarse-only
+    /// model.
+    pub fn coarse_layer(&self) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+        match &self.head {
+            Head::CoarseOnly { .. } => Ok(None),
+            Head::TwoLevel { coarse, .. } => {
+                let values = |tensor: Tensor| tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1();
+                Ok(Some((values(coarse.weight())?, values(coarse.bias())?)))
+            }
+        }
+    }
+
+    /// Writes all weights as float32 safetensors.
+    pub fn save(&self, path: &Path) -> std::result::Result<Sha256Hex, WeightsError> {
+        self.params.save(path)
+    }
+
+    /// A classifier with the weights of a file that [`save`](Self::save) wrote.
+    pub fn load(spec: ModelSpec, path: &Path, device: &Device) -> std::result::Result<Self, WeightsError> {
+        let model = Self::new(spec, 0, DType::F32, device)
+            .map_err(|source| WeightsError::Read { path: path.into(), source })?;
+        model.params.load(path)?;
+        Ok(model)
+    }
+
+    /// Replaces the backbone's weights by those of a safetensors file with torchvision's names. Its last layer is
+    /// ignored: the head stays as it was drawn.
+    pub fn load_backbone(&self, path: &Path) -> std::result::Result<(), WeightsError> {
+        let head = |name: &str| name.starts_with("fine.") || name.starts_with("coarse.");
+        self.params.load_some(path, |name| !head(name), |name| self.network.ignores(name))
+    }
+}
+
+/// Softmax or sigmoid of `[n, fine]`, with finite gradients everywhere.
+fn probabilities(logits: &Tensor, activation: ScoreActivation) -> Result<Tensor> {
+    match activation {
+        ScoreActivation::Softmax => log_softmax(logits)?.exp(),
+        // softmax over the pair (logit, 0).
+        ScoreActivation::Sigmoid => {
+            let pair = Tensor::stack(&[logits, &logits.zeros_like()?], D::Minus1)?;
+            log_softmax(&pair)?.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?.exp()
+        }
+    }
+}

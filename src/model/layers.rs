@@ -1,0 +1,179 @@
+//! Layers: named parameters and the operation on them. Activations are NCHW.
+
+use candle_core::{Result, Tensor, Var};
+use twograin_ops::{self as ops, Activation, Conv2dConfig, Padding};
+
+use super::{Init, Parameters};
+
+/// Whether a forward pass trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch statistics, which also move the running ones, and dropout drawn from this seed.
+    Train {
+        /// Of this step.
+        dropout_seed: u64,
+    },
+    /// Running statistics, no dropout: an image's result does not depend on the others of its batch. No gradient reaches
+    /// the parameters, so nothing is kept for a backward pass.
+    Evaluate,
+}
+
+impl Mode {
+    fn read(self, var: &Var) -> Tensor {
+        match self {
+            Self::Train { .. } => var.as_tensor().clone(),
+            Self::Evaluate => var.as_detached_tensor(),
+        }
+    }
+}
+
+/// A square convolution.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    weight: Var,
+    bias: Option<Var>,
+    config: Conv2dConfig,
+}
+
+/// Size of a [`Conv2d`].
+#[derive(Clone, Copy, Debug)]
+pub struct ConvShape {
+    /// Input channels.
+    pub input: usize,
+    /// Output channels.
+    pub output: usize,
+    /// Side of the kernel; padded by half of it on every side.
+    pub kernel: usize,
+    /// Step of the kernel.
+    pub stride: usize,
+}
+
+impl Conv2d {
+    /// `NAME.weight` `[out, in, k, k]` (Kaiming, fan out) and, if asked for, `NAME.bias` `[out]` (zeros).
+    pub fn new(params: &mut Parameters, name: &str, shape: ConvShape, bias: bool) -> Result<Self> {
+        let ConvShape { input, output, kernel, stride } = shape;
+        let init = Init::kaiming_fan_out(output, kernel);
+        let weight = params.trained(format!("{name}.weight"), &[output, input, kernel, kernel], init)?;
+        let bias =
+            if bias { Some(params.trained(format!("{name}.bias"), &[output], Init::Constant(0.0))?) } else { None };
+        let config = Conv2dConfig { stride, padding: Padding::same(kernel / 2), groups: 1 };
+        Ok(Self { weight, bias, config })
+    }
+
+    /// `[n, in, h, w]` to `[n, out, h', w']`.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let bias = self.bias.as_ref().map(|bias| mode.read(bias));
+        ops::conv2d(x, &mode.read(&self.weight), bias.as_ref(), self.config)
+    }
+}
+
+/// Batch normalisation over n, h and w (Ioffe & Szegedy 2015), with what follows it.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    weight: Var,
+    bias: Var,
+    running_mean: Var,
+    running_var: Var,
+}
+
+impl BatchNorm {
+    const EPS: f64 = 1e-5;
+    /// Share of the batch in the new running statistics.
+    const MOMENTUM: f64 = 0.1;
+
+    /// `NAME.weight` (ones), `NAME.bias` (zeros), `NAME.running_mean` (zeros), `NAME.running_var` (ones), all `[channels]`.
+    pub fn new(params: &mut Parameters, name: &str, channels: usize) -> Result<Self> {
+        Ok(Self {
+            weight: params.trained(format!("{name}.weight"), &[channels], Init::Constant(1.0))?,
+            bias: params.trained(format!("{name}.bias"), &[channels], Init::Constant(0.0))?,
+            running_mean: params.buffer(format!("{name}.running_mean"), &[channels], 0.0)?,
+            running_var: params.buffer(format!("{name}.running_var"), &[channels], 1.0)?,
+        })
+    }
+
+    /// `activation(batch_norm(x) + residual)`; shapes `[n, channels, h, w]`. In training the running statistics move by
+    /// a tenth towards the batch's mean and unbiased variance.
+    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, activation: Activation, mode: Mode) -> Result<Tensor> {
+        let (gamma, beta) = (mode.read(&self.weight), mode.read(&self.bias));
+        match mode {
+            Mode::Evaluate => ops::batch_norm_eval(
+                x,
+                &gamma,
+                &beta,
+                &mode.read(&self.running_mean),
+                &mode.read(&self.running_var),
+                residual,
+                Self::EPS,
+                activation,
+            ),
+            Mode::Train { .. } => {
+                let out = ops::batch_norm_train(x, &gamma, &beta, residual, Self::EPS, activation)?;
+                let count = x.elem_count() / x.dim(1)?;
+                let unbiased = count as f64 / (count.max(2) - 1) as f64;
+                move_towards(&self.running_mean, &out.mean)?;
+                move_towards(&self.running_var, &(out.var * unbiased)?)?;
+                Ok(out.y)
+            }
+        }
+    }
+}
+
+fn move_towards(running: &Var, batch: &Tensor) -> Result<()> {
+    let kept = (running.as_detached_tensor() * (1.0 - BatchNorm::MOMENTUM))?;
+    running.set(&(kept + (batch.detach() * BatchNorm::MOMENTUM)?)?)
+}
+
+/// A fully connected layer.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Var,
+    bias: Var,
+}
+
+impl Linear {
+    /// `NAME.weight` `[out, in]` and `NAME.bias` `[out]`, both uniform within `±1/sqrt(in)`.
+    pub fn new(params: &mut Parameters, name: &str, input: usize, output: usize) -> Result<Self> {
+        let init = Init::Uniform(1.0 / (input as f64).sqrt());
+        Ok(Self {
+            weight: params.trained(format!("{name}.weight"), &[output, input], init)?,
+            bias: params.trained(format!("{name}.bias"), &[output], init)?,
+        })
+    }
+
+    /// `[n, in]` to `[n, out]`.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        ops::linear(x, &mode.read(&self.weight), Some(&mode.read(&self.bias)))
+    }
+
+    /// W, `[out, in]`.
+    pub fn weight(&self) -> Tensor {
+        self.weight.as_detached_tensor()
+    }
+
+    /// b, `[out]`.
+    pub fn bias(&self) -> Tensor {
+        self.bias.as_detached_tensor()
+    }
+}
+
+/// Zeroes each value with this probability in training and scales the rest to keep the mean.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout {
+    /// Probability of being dropped.
+    pub p: f64,
+    /// Which one of the network's: each has its own stream.
+    pub index: u64,
+}
+
+impl Dropout {
+    /// The shape stays.
+    pub fn forward(self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        match mode {
+            Mode::Evaluate => Ok(x.clone()),
+            // The multiplier spreads the streams over the 64 bits (the golden ratio's fraction).
+            Mode::Train { dropout_seed } => {
+                ops::dropout(x, self.p, dropout_seed ^ (self.index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            }
+        }
+    }
+}

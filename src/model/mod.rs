@@ -1,0 +1,15 @@
+//! The two-level classifier: backbones, head, losses, weights.
+//!
+//! Everything computes in the dtype it was built with: float32 in a run, float64 where a test compares with a reference.
+
+pub mod classifier;
+pub mod layers;
+pub mod loss;
+pub mod parameters;
+pub mod resnet;
+pub mod vgg;
+
+pub use classifier::{Classifier, Logits, ModelSpec, Network, Output};
+pub use layers::Mode;
+pub use loss::{Loss, LossSpec, Targets};
+pub use parameters::{Difference, Init, Parameters, WeightsError};

@@ -1,0 +1,224 @@
+//! A model's tensors by name: what is trained, and the running statistics beside it.
+
+use std::{
+    collections::{BTreeMap, btree_map::Iter},
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use candle_core::{DType, Device, Tensor, Var};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::exchange::{
+    Sha256Hex,
+    container::{self, Entry},
+};
+
+/// Named tensors, in the order of their names. Cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    trained: BTreeMap<String, Var>,
+    buffers: BTreeMap<String, Var>,
+    seed: u64,
+    dtype: DType,
+    device: Device,
+}
+
+/// How a new tensor is filled.
+#[derive(Clone, Copy, Debug)]
+pub enum Init {
+    /// The same value everywhere.
+    Constant(f64),
+    /// Zero-mean normal with this standard deviation.
+    Normal(f64),
+    /// Uniform between minus and plus this bound.
+    Uniform(f64),
+}
+
+impl Init {
+    /// He et al. 2015 for a ReLU network, variance kept in the backward pass: `std = sqrt(2 / fan_out)`, where
+    /// `fan_out = out · kernel²` of a convolution `[out, in, kernel, kernel]`.
+    pub fn kaiming_fan_out(out: usize, kernel: usize) -> Self {
+        Self::Normal((2.0 / (out * kernel * kernel) as f64).sqrt())
+    }
+}
+
+/// Why weights could not be written or read.
+#[derive(Debug, Error)]
+pub enum WeightsError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The weights file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a safetensors file, or a tensor of a type that is not a number's.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The weights file.
+        path: PathBuf,
+        /// What the reader said.
+        source: candle_core::Error,
+    },
+    /// Weights of another network.
+    #[error("{}: {difference}", path.display())]
+    Mismatch {
+        /// The weights file.
+        path: PathBuf,
+        /// What differs.
+        difference: Difference,
+    },
+}
+
+/// How the tensors of a file differ from those of a model. Lists are sorted by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// The model has them, the file has not.
+    pub missing: Vec<String>,
+    /// The file has them, the model has not.
+    pub extra: Vec<String>,
+    /// Name, shape in the model, shape in the file.
+    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shapes = |(name, model, file): &(String, Vec<usize>, Vec<usize>)| {
+            format!("{name} (expected {model:?}, found {file:?})")
+        };
+        let parts = [
+            ("missing", self.missing.join(", ")),
+            ("unexpected", self.extra.join(", ")),
+            ("of another shape", self.misshapen.iter().map(shapes).collect::<Vec<_>>().join(", ")),
+        ];
+        f.write_str("not the weights of this network; ")?;
+        let parts = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("{what}: {names}"));
+        f.write_str(&parts.collect::<Vec<_>>().join("; "))
+    }
+}
+
+impl Parameters {
+    /// None yet; those to come are drawn from `seed`.
+    pub fn new(seed: u64, dtype: DType, device: &Device) -> Self {
+        Self { trained: BTreeMap::new(), buffers: BTreeMap::new(), seed, dtype, device: device.clone() }
+    }
+
+    /// What they are made of.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where they are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Adds a trained tensor. Its values depend on the seed and its name alone, not on what was added before.
+    pub fn trained(&mut self, name: String, shape: &[usize], init: Init) -> candle_core::Result<Var> {
+        let var = self.fill(&name, shape, init)?;
+        self.trained.insert(name, var.clone());
+        Ok(var)
+    }
+
+    /// Adds a tensor that training updates without a gradient.
+    pub fn buffer(&mut self, name: String, shape: &[usize], value: f64) -> candle_core::Result<Var> {
+        let var = self.fill(&name, shape, Init::Constant(value))?;
+        self.buffers.insert(name, var.clone());
+        Ok(var)
+    }
+
+    fn fill(&self, name: &str, shape: &[usize], init: Init) -> candle_core::Result<Var> {
+        let count = shape.iter().product();
+        let mut rng = named_rng(self.seed, name);
+        let values: Vec<f64> = match init {
+            Init::Constant(value) => vec![value; count],
+            Init::Normal(std) => {
+                let normal = Normal::new(0.0, std).map_err(candle_core::Error::wrap)?;
+                normal.sample_iter(&mut rng).take(count).collect()
+            }
+            Init::Uniform(bound) => (0..count).map(|_| rng.random_range(-bound..=bound)).collect(),
+        };
+        Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype)?.to_device(&self.device)?)
+    }
+
+    /// The trained tensors, by name.
+    pub fn iter_trained(&self) -> Iter<'_, String, Var> {
+        self.trained.iter()
+    }
+
+    /// Every tensor, trained ones first, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Var)> {
+        self.trained.iter().chain(&self.buffers)
+    }
+
+    /// Number of trained values.
+    pub fn count(&self) -> usize {
+        self.trained.values().map(|var| var.elem_count()).sum()
+    }
+
+    /// Writes every tensor as float32 safetensors.
+    pub fn save(&self, path: &Path) -> Result<Sha256Hex, WeightsError> {
+        let entry = |(name, var): (&String, &Var)| {
+            let values = var.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            Ok(Entry::f32(name.as_str(), var.dims(), &values))
+        };
+        let entries = self.iter().map(entry).collect::<candle_core::Result<_>>();
+        let entries = entries.map_err(|source| WeightsError::Read { path: path.into(), source })?;
+        container::write(path, entries, &BTreeMap::new())
+            .map_err(|source| WeightsError::Io { path: path.into(), source })
+    }
+
+    /// Replaces every tensor by that of the safetensors file, which must have these names and shapes and no other.
+    pub fn load(&self, path: &Path) -> Result<(), WeightsError> {
+        self.load_some(path, |_| true, |_| false)
+    }
+
+    /// Replaces the tensors that are `wanted` by those of the file; tensors of the file that are `ignored` may be there.
+    /// Nothing is replaced if anything differs.
+    pub fn load_some(
+        &self,
+        path: &Path,
+        wanted: impl Fn(&str) -> bool,
+        ignored: impl Fn(&str) -> bool,
+    ) -> Result<(), WeightsError> {
+        let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
+        let read = |source| WeightsError::Read { path: path.into(), source };
+        let mut file = candle_core::safetensors::load_buffer(&bytes, &self.device).map_err(read)?;
+        file.retain(|name, _| !ignored(name));
+
+        let mut difference = Difference::default();
+        let mut pairs = Vec::new();
+        for (name, var) in self.iter().filter(|(name, _)| wanted(name)) {
+            match file.remove(name) {
+                None => difference.missing.push(name.clone()),
+                Some(tensor) if tensor.dims() != var.dims() => {
+                    difference.misshapen.push((name.clone(), var.dims().to_vec(), tensor.dims().to_vec()));
+                }
+                Some(tensor) => pairs.push((var, tensor)),
+            }
+        }
+        difference.extra = file.into_keys().collect();
+        difference.missing.sort();
+        difference.extra.sort();
+        difference.misshapen.sort();
+        if difference != Difference::default() {
+            return Err(WeightsError::Mismatch { path: path.into(), difference });
+        }
+        for (var, tensor) in pairs {
+            tensor.to_dtype(self.dtype).and_then(|tensor| var.set(&tensor)).map_err(read)?;
+        }
+        Ok(())
+    }
+}
+
+/// A generator of its own for each name, so that adding a layer leaves the others' values as they were.
+fn named_rng(seed: u64, name: &str) -> ChaCha8Rng {
+    let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name).finalize();
+    ChaCha8Rng::from_seed(digest.into())
+}

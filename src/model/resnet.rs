@@ -1,0 +1,130 @@
+//! The residual family (He et al. 2016) with basic blocks. Names are torchvision's.
+
+use candle_core::{Result, Tensor};
+use twograin_ops::{self as ops, Activation, Pool2dConfig};
+
+use super::{
+    Parameters,
+    layers::{BatchNorm, Conv2d, ConvShape, Mode},
+};
+
+/// One size of the family.
+#[derive(Clone, Copy, Debug)]
+pub struct ResNetConfig {
+    /// The way in.
+    pub stem: Stem,
+    /// Channels of each stage; the first is the stem's too. Every stage but the first halves the map.
+    pub widths: [usize; 4],
+    /// Blocks of each stage.
+    pub blocks: [usize; 4],
+}
+
+/// The layers before the first stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stem {
+    /// 7×7 convolution of stride 2 and 3×3 max pooling of stride 2: the map is a quarter of the image's side.
+    Photograph,
+    /// 3×3 convolution of stride 2: half of it, for small images.
+    Thumbnail,
+}
+
+impl ResNetConfig {
+    /// ResNet34: 21.3 million parameters without its last layer.
+    pub const RESNET34: Self = Self { stem: Stem::Photograph, widths: [64, 128, 256, 512], blocks: [3, 4, 6, 3] };
+    /// For images of about 64 pixels: 0.3 million parameters, 16 million multiply-adds at 64×64.
+    pub const TINY: Self = Self { stem: Stem::Thumbnail, widths: [16, 32, 64, 128], blocks: [1, 1, 1, 1] };
+}
+
+/// A residual network without its last linear layer.
+#[derive(Clone, Debug)]
+pub struct ResNet {
+    stem: Stem,
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    blocks: Vec<BasicBlock>,
+    features: usize,
+}
+
+impl ResNet {
+    /// A new network.
+    pub fn new(params: &mut Parameters, config: ResNetConfig) -> Result<Self> {
+        let ResNetConfig { stem, widths, blocks: depths } = config;
+        let kernel = match stem {
+            Stem::Photograph => 7,
+            Stem::Thumbnail => 3,
+        };
+        let shape = ConvShape { input: 3, output: widths[0], kernel, stride: 2 };
+        let conv1 = Conv2d::new(params, "conv1", shape, false)?;
+        let bn1 = BatchNorm::new(params, "bn1", widths[0])?;
+        let mut blocks = Vec::new();
+        let mut input = widths[0];
+        for (stage, (output, depth)) in widths.into_iter().zip(depths).enumerate() {
+            for index in 0..depth {
+                let stride = if stage > 0 && index == 0 { 2 } else { 1 };
+                let shape = ConvShape { input, output, kernel: 3, stride };
+                blocks.push(BasicBlock::new(params, &format!("layer{}.{index}", stage + 1), shape)?);
+                input = output;
+            }
+        }
+        Ok(Self { stem, conv1, bn1, blocks, features: input })
+    }
+
+    /// Width of the feature vector.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// `[n, 3, h, w]` to `[n, features]`.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let x = self.bn1.forward(&self.conv1.forward(x, mode)?, None, Activation::Relu, mode)?;
+        let mut x = match self.stem {
+            Stem::Photograph => ops::max_pool2d(&x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?,
+            Stem::Thumbnail => x,
+        };
+        for block in &self.blocks {
+            x = block.forward(&x, mode)?;
+        }
+        ops::global_avg_pool(&x)
+    }
+}
+
+/// Two 3×3 convolutions beside a shortcut.
+#[derive(Clone, Debug)]
+struct BasicBlock {
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    conv2: Conv2d,
+    bn2: BatchNorm,
+    /// 1×1 convolution and batch norm, where the block changes the shape.
+    downsample: Option<(Conv2d, BatchNorm)>,
+}
+
+impl BasicBlock {
+    fn new(params: &mut Parameters, name: &str, shape: ConvShape) -> Result<Self> {
+        let ConvShape { input, output, stride, .. } = shape;
+        let second = ConvShape { input: output, stride: 1, ..shape };
+        let downsample = if stride != 1 || input != output {
+            let shape = ConvShape { kernel: 1, ..shape };
+            let conv = Conv2d::new(params, &format!("{name}.downsample.0"), shape, false)?;
+            Some((conv, BatchNorm::new(params, &format!("{name}.downsample.1"), output)?))
+        } else {
+            None
+        };
+        Ok(Self {
+            conv1: Conv2d::new(params, &format!("{name}.conv1"), shape, false)?,
+            bn1: BatchNorm::new(params, &format!("{name}.bn1"), output)?,
+            conv2: Conv2d::new(params, &format!("{name}.conv2"), second, false)?,
+            bn2: BatchNorm::new(params, &format!("{name}.bn2"), output)?,
+            downsample,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let shortcut = match &self.downsample {
+            Some((conv, bn)) => bn.forward(&conv.forward(x, mode)?, None, Activation::Identity, mode)?,
+            None => x.clone(),
+        };
+        let y = self.bn1.forward(&self.conv1.forward(x, mode)?, None, Activation::Relu, mode)?;
+        self.bn2.forward(&self.conv2.forward(&y, mode)?, Some(&shortcut), Activation::Relu, mode)
+    }
+}
