@@ -5,6 +5,7 @@ pub mod analysis;
 pub mod dataset;
 pub mod domain;
 pub mod error;
+pub mod evaluation;
 pub mod exchange;
 pub mod explanation;
 pub mod model;
