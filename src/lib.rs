@@ -11,3 +11,4 @@ pub mod explanation;
 pub mod model;
 pub mod report;
 pub mod store;
+pub mod training;

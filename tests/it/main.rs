@@ -1,1 +1,2 @@
 mod dataset;
+mod training;

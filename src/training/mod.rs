@@ -1,0 +1,89 @@
+//! Training: a specification and data in, a trained classifier and its scores out. Reports through an [`Observer`]; neither
+//! logs nor stores.
+//!
+//! The test images are touched by the final evaluation alone.
+
+mod event;
+mod optimizer;
+mod schedule;
+mod trainer;
+
+use std::ops::ControlFlow;
+
+use candle_core::Device;
+use thiserror::Error;
+
+use crate::{
+    dataset::{LoadError, TrainingData},
+    domain::RunSpec,
+    evaluation::EvaluationError,
+    exchange::Scores,
+    model::{Classifier, WeightsError},
+};
+
+pub use event::{Observer, TrainingEvent};
+pub use optimizer::Optimizer;
+pub use schedule::LearningRate;
+
+/// How a run ended.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one per run")]
+pub enum Fit {
+    /// It went to its end.
+    Finished(Trained),
+    /// The observer stopped it.
+    Stopped,
+}
+
+/// What a run leaves.
+#[derive(Debug)]
+pub struct Trained {
+    /// The classifier after the last step.
+    pub model: Classifier,
+    /// Its scores on the validation split, then on the test split.
+    pub scores: Vec<Scores>,
+}
+
+/// Why a run failed.
+#[derive(Debug, Error)]
+pub enum TrainingError {
+    /// Too little to learn from.
+    #[error("{0} images to train on: batch normalisation needs at least two")]
+    TooFewImages(usize),
+    /// The initial weights do not fit.
+    #[error("initial weights: {0}")]
+    Weights(#[from] WeightsError),
+    /// An image could not be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The arithmetic diverged.
+    #[error("the loss is {loss} at epoch {epoch}, step {step}; a lower learning rate or a longer warm-up may help")]
+    NonFinite {
+        /// Counted from 1.
+        epoch: usize,
+        /// Within the epoch, counted from 1.
+        step: usize,
+        /// Infinite or not a number.
+        loss: f64,
+    },
+    /// The arithmetic failed.
+    #[error("training: {0}")]
+    Compute(#[from] candle_core::Error),
+    /// An evaluation failed.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+}
+
+/// Trains as `spec` says on rayon's current pool and scores the validation and test splits. The same specification on the
+/// same data and machine gives the same bits; `spec.threads` is the pool's size and is the caller's to set.
+pub fn fit(
+    spec: &RunSpec,
+    data: &TrainingData,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Fit, TrainingError> {
+    Ok(match trainer::train(spec, data, device, observer)? {
+        ControlFlow::Continue(trained) => Fit::Finished(trained),
+        ControlFlow::Break(()) => Fit::Stopped,
+    })
+}

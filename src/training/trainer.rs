@@ -1,0 +1,272 @@
+//! The loop.
+
+use std::{ops::ControlFlow, sync::Arc, time::Instant};
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{LearningRate, Observer, Optimizer, Trained, TrainingError, TrainingEvent, event::Throttle};
+use crate::{
+    dataset::{Batch, Loader, LoaderConfig, Sample, TrainingData, validation_split},
+    domain::{RunSpec, Split},
+    evaluation::{self, EvaluationConfig, Percentiles},
+    model::{Classifier, Logits, LossSpec, Mode, ModelSpec, Output, Targets, loss::multi_hot},
+};
+
+/// `Break` when the observer stopped it.
+type Stoppable<T> = Result<ControlFlow<(), T>, TrainingError>;
+
+/// Takes the value, or passes the stop on.
+macro_rules! go_on {
+    ($stoppable:expr) => {
+        match $stoppable {
+            ControlFlow::Continue(value) => value,
+            ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
+        }
+    };
+}
+
+pub(super) fn train(
+    spec: &RunSpec,
+    data: &TrainingData,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Stoppable<Trained> {
+    let mut trainer = Trainer::new(spec, data, device)?;
+    go_on!(observer.on(trainer.started(data.test.len())));
+    let mut validation = None;
+    for epoch in 1..=spec.epochs {
+        validation = Some(go_on!(trainer.epoch(epoch, observer)?));
+    }
+    trainer.finish(&data.test, validation.unwrap_or_default(), observer)
+}
+
+struct Trainer<'a> {
+    spec: &'a RunSpec,
+    device: &'a Device,
+    /// Of the train and the validation split.
+    samples: Arc<[Sample]>,
+    train: Vec<usize>,
+    validation: Vec<usize>,
+    model: Classifier,
+    loss: LossSpec,
+    optimizer: Optimizer,
+    learning_rate: LearningRate,
+    batch_size: usize,
+    throttle: Throttle,
+}
+
+impl<'a> Trainer<'a> {
+    fn new(spec: &'a RunSpec, data: &TrainingData, device: &'a Device) -> Result<Self, TrainingError> {
+        let (train, validation) = validation_split(&data.train, spec.seed);
+        if train.len() < 2 {
+            return Err(TrainingError::TooFewImages(train.len()));
+        }
+        let batch_size = spec.batch_size.min(train.len());
+        let model = Classifier::new(ModelSpec::of(spec, &data.taxonomy), spec.seed, DType::F32, device)?;
+        if let Some(path) = &spec.initial_weights {
+            model.load_backbone(path.as_ref())?;
+        }
+        Ok(Self {
+            spec,
+            device,
+            samples: data.train.clone().into(),
+            loss: spec.into(),
+            optimizer: Optimizer::new(spec, model.params().iter_trained().map(|(_, var)| var))?,
+            learning_rate: LearningRate::new(spec, train.len() / batch_size),
+            train,
+            validation,
+            model,
+            batch_size,
+            throttle: Throttle::default(),
+        })
+    }
+
+    /// Images that do not fill a batch wait for another epoch's order.
+    fn steps(&self) -> usize {
+        self.train.len() / self.batch_size
+    }
+
+    fn started(&self, test_images: usize) -> TrainingEvent {
+        TrainingEvent::Started {
+            train_images: self.train.len(),
+            validation_images: self.validation.len(),
+            test_images,
+            parameters: self.model.params().count(),
+            steps_per_epoch: self.steps(),
+            epochs: self.spec.epochs,
+        }
+    }
+
+    /// Trains for one epoch; returns the logits of the validation split after it.
+    fn epoch(&mut self, epoch: usize, observer: &mut dyn Observer) -> Stoppable<Logits> {
+        let (spec, steps, began) = (self.spec, self.steps(), Instant::now());
+        let loader = LoaderConfig {
+            input_size: spec.input_size,
+            augmentation: spec.augmentation,
+            batch_size: self.batch_size,
+            seed: spec.seed,
+            epoch: epoch as u64,
+            shuffle: true,
+            drop_last: true,
+            threads: self.loader_threads(),
+        };
+        let (mut sum, mut learning_rate) = (0.0, 0.0);
+        for (step, batch) in (1..).zip(Loader::new(self.samples.clone(), self.train.clone(), loader)?) {
+            let global = (epoch - 1) * steps + step - 1;
+            learning_rate = self.learning_rate.at(global);
+            let losses = self.step(batch?, global, learning_rate)?;
+            if !losses.total.is_finite() {
+                return Err(TrainingError::NonFinite { epoch, step, loss: losses.total });
+            }
+            sum += losses.total;
+            if self.throttle.ready() {
+                go_on!(observer.on(TrainingEvent::Step {
+                    epoch,
+                    step,
+                    steps,
+                    loss: losses.total,
+                    fine_loss: losses.fine,
+                    coarse_loss: losses.coarse,
+                    learning_rate,
+                    images_per_second: (step * self.batch_size) as f64 / began.elapsed().as_secs_f64(),
+                }));
+            }
+        }
+        let logits = go_on!(self.logits(&self.samples, &self.validation, &mut |_| ControlFlow::Continue(()))?);
+        let validation_loss = self.validation_loss(&logits)?;
+        let scores =
+            evaluation::scores(&self.model, Split::Validation, self.ids(), logits.clone(), &Percentiles::default())?;
+        let truths = self.validation.iter().map(|&index| &self.samples[index]);
+        let truths = truths.map(|sample| (&sample.labels, sample.coarse));
+        let decisions = evaluation::decisions(&scores, truths, spec.own_rule());
+        let (validation_counts, validation_coarse_accuracy) = evaluation::summary(&decisions);
+        go_on!(observer.on(TrainingEvent::EpochEnded {
+            epoch,
+            train_loss: sum / steps as f64,
+            validation_loss,
+            validation_counts,
+            validation_coarse_accuracy,
+            learning_rate,
+            seconds: began.elapsed().as_secs_f64(),
+        }));
+        Ok(ControlFlow::Continue(logits))
+    }
+
+    /// One step of the optimizer on one batch. `global` counts the steps of the whole run.
+    fn step(&mut self, batch: Batch, global: usize, learning_rate: f64) -> Result<Losses, TrainingError> {
+        let side = self.spec.input_size;
+        let targets = self.targets(&batch.indices)?;
+        let pixels = Tensor::from_vec(batch.pixels, (batch.indices.len(), 3, side, side), self.device)?;
+        // A seed of its own for each step; the multiplier keeps neighbouring runs' seeds apart.
+        let dropout_seed = self.spec.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(global as u64);
+        let output = self.model.forward(&pixels, Mode::Train { dropout_seed })?;
+        let loss = self.loss.loss(&output, &targets)?;
+        let losses = Losses {
+            total: number(&loss.total)?,
+            fine: loss.fine.as_ref().map(number).transpose()?,
+            coarse: number(&loss.coarse)?,
+        };
+        // Nothing is learned from a loss that is not finite: the weights stay as they were.
+        if losses.total.is_finite() {
+            self.optimizer.step(&loss.total.backward()?, learning_rate)?;
+        }
+        Ok(losses)
+    }
+
+    fn targets(&self, indices: &[usize]) -> candle_core::Result<Targets> {
+        let fine_count = self.model.spec().fine_count;
+        let fine = multi_hot(indices.iter().map(|&index| &self.samples[index].labels), fine_count);
+        let coarse: Vec<u32> = indices.iter().map(|&index| u32::from(self.samples[index].coarse.0)).collect();
+        Ok(Targets {
+            fine: Tensor::from_vec(fine, (indices.len(), fine_count), self.device)?,
+            coarse: Tensor::from_vec(coarse, indices.len(), self.device)?,
+        })
+    }
+
+    /// Eq. 8 over the whole validation split; `None` where that is empty.
+    fn validation_loss(&self, logits: &Logits) -> Result<Option<f64>, TrainingError> {
+        let n = self.validation.len();
+        if n == 0 {
+            return Ok(None);
+        }
+        let tensor = |values: &[f32]| Tensor::from_slice(values, (n, values.len() / n), self.device);
+        let output = Output { fine: logits.fine.as_deref().map(tensor).transpose()?, coarse: tensor(&logits.coarse)? };
+        Ok(Some(number(&self.loss.loss(&output, &self.targets(&self.validation)?)?.total)?))
+    }
+
+    /// Percentiles over the images learned from, then the scores of validation (`logits` are its own) and test.
+    fn finish(mut self, test: &[Sample], logits: Logits, observer: &mut dyn Observer) -> Stoppable<Trained> {
+        let samples = self.samples.clone();
+        let train = std::mem::take(&mut self.train);
+        let percentiles = match self.model.spec().activation {
+            Some(_) => {
+                let logits = go_on!(self.reported(Split::Train, &samples, &train, observer)?);
+                Percentiles::of(&logits.fine.unwrap_or_default(), self.model.spec().fine_count)
+            }
+            None => Percentiles::default(),
+        };
+        let validation = evaluation::scores(&self.model, Split::Validation, self.ids(), logits, &percentiles)?;
+        let test: Arc<[Sample]> = test.into();
+        let order: Vec<usize> = (0..test.len()).collect();
+        let logits = go_on!(self.reported(Split::Test, &test, &order, observer)?);
+        let ids = test.iter().map(|sample| sample.source_id).collect();
+        let test = evaluation::scores(&self.model, Split::Test, ids, logits, &percentiles)?;
+        Ok(ControlFlow::Continue(Trained { model: self.model, scores: vec![validation, test] }))
+    }
+
+    fn reported(
+        &mut self,
+        split: Split,
+        samples: &Arc<[Sample]>,
+        order: &[usize],
+        observer: &mut dyn Observer,
+    ) -> Stoppable<Logits> {
+        let total = order.len();
+        let mut throttle = std::mem::take(&mut self.throttle);
+        let mut progress = |done| {
+            if done == total || throttle.ready() {
+                observer.on(TrainingEvent::Evaluating { split, done, total })
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let logits = self.logits(samples, order, &mut progress);
+        self.throttle = throttle;
+        logits
+    }
+
+    fn logits(
+        &self,
+        samples: &Arc<[Sample]>,
+        order: &[usize],
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Stoppable<Logits> {
+        let config = EvaluationConfig {
+            input_size: self.spec.input_size,
+            batch_size: self.spec.batch_size,
+            loader_threads: self.loader_threads(),
+        };
+        let logits = evaluation::logits(&self.model, samples, order, config, progress)?;
+        Ok(logits.map_or(ControlFlow::Break(()), ControlFlow::Continue))
+    }
+
+    fn ids(&self) -> Vec<i64> {
+        self.validation.iter().map(|&index| self.samples[index].source_id).collect()
+    }
+
+    /// On the processor the arithmetic needs the cores; beside a GPU they are free to decode.
+    fn loader_threads(&self) -> usize {
+        let threads = rayon::current_num_threads();
+        if self.device.is_cpu() { threads.div_ceil(8) } else { threads }
+    }
+}
+
+struct Losses {
+    total: f64,
+    fine: Option<f64>,
+    coarse: f64,
+}
+
+fn number(scalar: &Tensor) -> candle_core::Result<f64> {
+    scalar.to_dtype(DType::F64)?.to_scalar()
+}

@@ -1,0 +1,210 @@
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
+use twograin::{
+    domain::spec::{Backbone, CoarseInput},
+    exchange::{
+        ScoreActivation,
+        container::{self, Entry},
+    },
+    model::{
+        Classifier, LossSpec, Mode, ModelSpec, Network, Output, Parameters, Targets,
+        resnet::{ResNet, ResNetConfig, Stem},
+    },
+};
+
+use super::{assert_close, reference};
+
+#[derive(Deserialize)]
+struct Reference {
+    eval: Logits,
+    train: Logits,
+    grad_norms: BTreeMap<String, f64>,
+    running_norms: BTreeMap<String, f64>,
+    names: BTreeMap<String, Vec<usize>>,
+}
+
+#[derive(Deserialize)]
+struct Logits {
+    fine: Vec<f64>,
+    coarse: Vec<f64>,
+    #[serde(default)]
+    loss: f64,
+}
+
+fn spec(backbone: Backbone) -> ModelSpec {
+    ModelSpec {
+        backbone,
+        activation: Some(ScoreActivation::Sigmoid),
+        coarse_input: CoarseInput::Probabilities,
+        fine_count: 5,
+        coarse_count: 3,
+    }
+}
+
+/// The same numbers as `noise` in `resnet.py`.
+fn noise(count: usize, stream: u64) -> impl Iterator<Item = f64> {
+    (0..count as u64).map(move |k| {
+        let h = (k.wrapping_mul(k).wrapping_add(3 * k + 7919 * stream) % (1 << 32)).wrapping_mul(2_654_435_761);
+        (h % (1 << 32)) as f64 / 2f64.powi(31) - 1.0
+    })
+}
+
+fn fill(params: &Parameters) {
+    let tensors: BTreeMap<_, _> = params.iter().collect();
+    for (stream, (name, var)) in (0..).zip(tensors) {
+        let scale = match *var.dims() {
+            [out, _, kernel, _] => (6.0 / (out * kernel * kernel) as f64).sqrt(),
+            _ => 0.1,
+        };
+        let norm_weight = (name.contains("bn") || name.contains("downsample.1")) && name.ends_with("weight");
+        let shift = if norm_weight || name.ends_with("running_var") { 1.0 } else { 0.0 };
+        let values: Vec<f64> = noise(var.elem_count(), stream).map(|value| shift + scale * value).collect();
+        var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
+    }
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn norm(tensor: &Tensor) -> f64 {
+    values(tensor).iter().map(|value| value * value).sum::<f64>().sqrt()
+}
+
+#[test]
+fn a_residual_network_agrees_with_torchvisions_forward_and_backward() {
+    let expected: Reference = reference("resnet.json");
+    let mut params = Parameters::new(0, DType::F64, &Device::Cpu);
+    let config = ResNetConfig { stem: Stem::Photograph, widths: [64, 128, 256, 512], blocks: [1; 4] };
+    let network = Network::Residual(ResNet::new(&mut params, config).unwrap());
+    let model = Classifier::with_network(spec(Backbone::ResNet34), network, params).unwrap();
+    fill(model.params());
+    let pixels: Vec<f64> = noise(3 * 3 * 64 * 64, 1000).collect();
+    let pixels = Tensor::from_vec(pixels, (3, 3, 64, 64), &Device::Cpu).unwrap();
+    let agrees = |output: &Output, expected: &Logits| {
+        assert_close(&values(output.fine.as_ref().unwrap()), &expected.fine, 1e-9, "fine logits");
+        assert_close(&values(&output.coarse), &expected.coarse, 1e-9, "coarse logits");
+    };
+
+    agrees(&model.forward(&pixels, Mode::Evaluate).unwrap(), &expected.eval);
+    let output = model.forward(&pixels, Mode::Train { dropout_seed: 0 }).unwrap();
+    agrees(&output, &expected.train);
+
+    let fine: Vec<f64> =
+        [[1, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1]].as_flattened().iter().copied().map(f64::from).collect();
+    let targets = Targets {
+        fine: Tensor::from_vec(fine, (3, 5), &Device::Cpu).unwrap(),
+        coarse: Tensor::new(&[0u32, 1, 2], &Device::Cpu).unwrap(),
+    };
+    let loss = LossSpec { activation: Some(ScoreActivation::Sigmoid), focal_alpha: 1.0, focal_gamma: 2.0 };
+    let loss = loss.loss(&output, &targets).unwrap();
+    assert_close(&values(&loss.total), &[expected.train.loss], 1e-10, "loss");
+    let grads = loss.total.backward().unwrap();
+    let norms: BTreeMap<_, _> =
+        model.params().iter_trained().map(|(name, var)| (name.clone(), norm(grads.get(var).unwrap()))).collect();
+    assert!(norms.keys().eq(expected.grad_norms.keys()));
+    for (name, expected) in &expected.grad_norms {
+        assert_close(&[norms[name] / expected], &[1.0], 1e-7, name);
+    }
+    // The training pass has moved the running statistics: momentum 0.1, unbiased variance.
+    let tensors: BTreeMap<_, _> = model.params().iter().collect();
+    for (name, expected) in &expected.running_norms {
+        assert_close(&[norm(tensors[name])], &[*expected], 1e-10, name);
+    }
+}
+
+#[test]
+fn resnet34_has_torchvisions_names_and_shapes() {
+    let expected: Reference = reference("resnet.json");
+    let mut params = Parameters::new(0, DType::F32, &Device::Cpu);
+    Network::new(&mut params, Backbone::ResNet34).unwrap();
+    let found: BTreeMap<String, Vec<usize>> =
+        params.iter().map(|(name, var)| (name.clone(), var.dims().to_vec())).collect();
+    assert_eq!(found, expected.names);
+}
+
+#[test]
+fn tiny_backbones_have_less_than_a_million_parameters_and_take_any_input_size() {
+    for backbone in [Backbone::VggTiny, Backbone::ResNetTiny] {
+        let model = Classifier::new(spec(backbone), 7, DType::F32, &Device::Cpu).unwrap();
+        assert!(model.params().count() < 1_000_000, "{backbone}: {}", model.params().count());
+        for side in [32, 33, 50, 97] {
+            let logits = model.logits(vec![0.1; 2 * 3 * side * side], side).unwrap();
+            assert_eq!((logits.coarse.len(), logits.fine.map(|fine| fine.len())), (6, Some(10)));
+        }
+    }
+}
+
+#[test]
+fn an_images_logits_do_not_depend_on_its_batch() {
+    for backbone in [Backbone::VggTiny, Backbone::ResNetTiny] {
+        let model = Classifier::new(spec(backbone), 7, DType::F32, &Device::Cpu).unwrap();
+        let pixels: Vec<f32> = noise(9 * 3 * 64 * 64, 1).map(|value| value as f32).collect();
+        let together = model.logits(pixels.clone(), 64).unwrap();
+        let singly: Vec<_> = pixels.chunks(3 * 64 * 64).map(|one| model.logits(one.to_vec(), 64).unwrap()).collect();
+        let f64s = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
+        let fine: Vec<f32> = singly.iter().flat_map(|one| one.fine.clone().unwrap()).collect();
+        let coarse: Vec<f32> = singly.iter().flat_map(|one| one.coarse.clone()).collect();
+        assert_close(&f64s(&fine), &f64s(together.fine.as_ref().unwrap()), 1e-5, "fine");
+        assert_close(&f64s(&coarse), &f64s(&together.coarse), 1e-5, "coarse");
+    }
+}
+
+#[test]
+fn the_seed_alone_decides_the_first_weights() {
+    let weights = |seed| {
+        let model = Classifier::new(spec(Backbone::VggTiny), seed, DType::F64, &Device::Cpu).unwrap();
+        model.params().iter().map(|(name, var)| (name.clone(), values(var))).collect::<Vec<_>>()
+    };
+    assert_eq!(weights(3), weights(3));
+    assert_ne!(weights(3), weights(4));
+}
+
+#[test]
+fn weights_load_again_and_what_does_not_fit_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let model = Classifier::new(spec(Backbone::ResNetTiny), 1, DType::F32, &Device::Cpu).unwrap();
+    let hash = model.save(&path).unwrap();
+    let again = Classifier::load(model.spec(), &path, &Device::Cpu).unwrap();
+    assert_eq!(again.save(&folder.path().join("again")).unwrap(), hash);
+
+    let other = ModelSpec { fine_count: 6, ..model.spec() };
+    let error = Classifier::load(other, &path, &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("of another shape: coarse.weight (expected [3, 6], found [3, 5]), fine.bias"), "{error}");
+    let error = Classifier::load(spec(Backbone::VggTiny), &path, &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("missing: classifier.0.bias") && error.contains("unexpected: bn1.bias"), "{error}");
+    let error = Classifier::load(spec(Backbone::VggTiny), &folder.path().join("none"), &Device::Cpu).unwrap_err();
+    assert!(error.to_string().contains("No such file"), "{error}");
+}
+
+#[test]
+fn a_torchvision_file_is_a_start_and_its_last_layer_is_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("backbone.safetensors");
+    let mut params = Parameters::new(5, DType::F32, &Device::Cpu);
+    Network::new(&mut params, Backbone::ResNetTiny).unwrap();
+    let entry = |(name, var): (&String, &candle_core::Var)| {
+        Entry::f32(name, var.dims(), &var.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+    };
+    let mut entries: Vec<_> = params.iter().map(entry).collect();
+    entries.extend([
+        Entry::f32("fc.weight", &[1000, 128], &vec![0.0; 128_000]),
+        Entry::i64("bn1.num_batches_tracked", &[1]),
+    ]);
+    container::write(&path, entries, &BTreeMap::new()).unwrap();
+
+    let model = Classifier::new(spec(Backbone::ResNetTiny), 6, DType::F32, &Device::Cpu).unwrap();
+    let flat = |name: &str, params: &Parameters| {
+        let (_, var) = params.iter().find(|(found, _)| *found == name).unwrap();
+        var.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let head = flat("fine.weight", model.params());
+    model.load_backbone(&path).unwrap();
+    assert_eq!(flat("conv1.weight", model.params()), flat("conv1.weight", &params));
+    assert_eq!(flat("fine.weight", model.params()), head);
+    let error = Classifier::new(spec(Backbone::VggTiny), 6, DType::F32, &Device::Cpu).unwrap().load_backbone(&path);
+    assert!(error.unwrap_err().to_string().contains("missing: classifier.0.bias"));
+}
