@@ -20,7 +20,8 @@ create table dataset (
 ) strict;
 
 create table image (
-    id          integer primary key,
+    -- Never used twice: thumbnails are kept by it.
+    id          integer primary key autoincrement,
     dataset_id  integer not null references dataset (id) on delete cascade,
     split       text not null check (split in ('train', 'test')),
     -- The id in the annotations, unique within a split.

@@ -2,10 +2,15 @@
 
 use serde::Serialize;
 
-use super::{DatasetBrief, Figure, Figures, PaperTable, RunBrief};
-use crate::domain::{
-    Counts, RunId,
-    spec::{Backbone, Objective},
+use std::collections::BTreeMap;
+
+use super::{DatasetBrief, Figure, Figures, PaperTable, RunBrief, paper_tables, reports::brief, rule::rule_words};
+use crate::{
+    domain::{
+        Counts, RunId, RunStatus,
+        spec::{Backbone, Objective},
+    },
+    store::{DatasetRow, RunRow, Tally},
 };
 
 /// The comparison of one data set's runs.
@@ -79,4 +84,127 @@ pub struct GroupChoice {
     pub label: String,
     /// Whether it is the one shown.
     pub chosen: bool,
+}
+
+/// Succeeded runs that differ in the seed alone, newest first.
+struct Group<'a> {
+    runs: Vec<(&'a RunRow, Tally)>,
+}
+
+impl Comparison {
+    /// Sorts a data set's runs (newest first) into cells.
+    pub(super) fn of(dataset: &DatasetRow, datasets: Vec<String>, runs: Vec<RunRow>, picks: &[RunId]) -> Self {
+        let mut backbones: BTreeMap<Backbone, BTreeMap<Objective, Vec<Group>>> = BTreeMap::new();
+        for run in &runs {
+            let Some(test) = run.test else { continue };
+            let groups = backbones.entry(run.spec.backbone).or_default().entry(run.spec.objective).or_default();
+            match groups.iter_mut().find(|group| group.newest().spec_group == run.spec_group) {
+                Some(group) => group.add(run, test),
+                None => groups.push(Group { runs: vec![(run, test)] }),
+            }
+        }
+        let mut rows = Vec::new();
+        for (backbone, objectives) in &backbones {
+            let mut row = ComparisonRow { backbone: *backbone, cells: Vec::new(), coarse_only: None };
+            for (objective, groups) in objectives {
+                let picked = groups.iter().position(|group| group.runs.iter().any(|(run, _)| picks.contains(&run.id)));
+                let chosen = picked.unwrap_or(0);
+                match objective {
+                    Objective::CoarseOnly => row.coarse_only = Some(CoarseOnly::of(groups, chosen)),
+                    Objective::TopKSoftmax | Objective::SigmoidThreshold => {
+                        row.cells.push(Cell::of(*objective, groups, chosen));
+                    }
+                }
+            }
+            rows.push(row);
+        }
+        let unfinished =
+            runs.iter().filter(|run| matches!(run.status, RunStatus::Failed | RunStatus::Canceled)).count() as u64;
+        let mut pending: Vec<RunBrief> = runs.into_iter().filter(|run| !run.status.is_final()).map(brief).collect();
+        pending.reverse();
+        Self { dataset: DatasetBrief::of(dataset), datasets, rows, pending, unfinished, paper: paper_tables() }
+    }
+}
+
+impl Cell {
+    fn of(objective: Objective, groups: &[Group], chosen: usize) -> Self {
+        let group = &groups[chosen];
+        let tests = group.tests();
+        Self {
+            objective,
+            rule: group.newest().spec.own_rule().map(rule_words).unwrap_or_default(),
+            runs: group.ids(),
+            counts: match tests.as_slice() {
+                [test] => test.counts,
+                _ => None,
+            },
+            figures: Figures::of_group(&tests),
+            groups: choices(groups, chosen),
+        }
+    }
+}
+
+impl CoarseOnly {
+    fn of(groups: &[Group], chosen: usize) -> Self {
+        let group = &groups[chosen];
+        let tests = group.tests();
+        Self {
+            runs: group.ids(),
+            accuracy: Figures::of_group(&tests).coarse_accuracy,
+            correct: match tests.as_slice() {
+                [test] => Some(test.coarse_correct),
+                _ => None,
+            },
+            total: tests[0].images,
+            groups: choices(groups, chosen),
+        }
+    }
+}
+
+impl<'a> Group<'a> {
+    /// An older run of a seed that is there already says nothing new.
+    fn add(&mut self, run: &'a RunRow, test: Tally) {
+        if self.runs.iter().all(|(other, _)| other.spec.seed != run.spec.seed) {
+            self.runs.push((run, test));
+        }
+    }
+
+    fn newest(&self) -> &RunRow {
+        self.runs[0].0
+    }
+
+    fn ids(&self) -> Vec<RunId> {
+        self.runs.iter().map(|(run, _)| run.id).collect()
+    }
+
+    fn tests(&self) -> Vec<Tally> {
+        self.runs.iter().map(|(_, test)| *test).collect()
+    }
+}
+
+fn choices(groups: &[Group], chosen: usize) -> Vec<GroupChoice> {
+    groups
+        .iter()
+        .enumerate()
+        .map(|(index, group)| {
+            let newest = group.newest();
+            let seeds = match group.runs.len() {
+                1 => format!("seed {}", newest.spec.seed),
+                seeds => format!("{seeds} seeds"),
+            };
+            GroupChoice {
+                newest: newest.id,
+                seeds: group.runs.len(),
+                label: format!(
+                    "run {}: {} px, {} epochs, {} {}, {seeds}",
+                    newest.id,
+                    newest.spec.input_size,
+                    newest.spec.epochs,
+                    newest.spec.optimizer,
+                    newest.spec.learning_rate
+                ),
+                chosen: index == chosen,
+            }
+        })
+        .collect()
 }

@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
-use crate::domain::Taxonomy;
+use crate::{
+    dataset::coco::Funnel,
+    domain::{Split, Taxonomy},
+    store::{DatasetRow, LabelTally},
+};
 
 /// A data set in a list.
 #[derive(Clone, Debug, Serialize)]
@@ -84,4 +88,73 @@ pub struct LabelCount {
     pub train: u64,
     /// In test.
     pub test: u64,
+}
+
+impl DatasetBrief {
+    /// The brief of a recorded data set.
+    pub fn of(row: &DatasetRow) -> Self {
+        Self {
+            name: row.name.clone(),
+            drawn: row.drawn,
+            labels_only: row.labels_only,
+            train_images: row.train_funnel.kept,
+            test_images: row.test_funnel.kept,
+            fine_labels: row.taxonomy.fine().len(),
+            coarse_categories: row.taxonomy.coarse().len(),
+            fingerprint: row.fingerprint.clone(),
+            created_at: row.created_at.clone(),
+            runs: row.runs,
+        }
+    }
+}
+
+impl DatasetReport {
+    /// The report of a recorded data set.
+    pub fn of(row: &DatasetRow, tallies: &[LabelTally]) -> Self {
+        let taxonomy = &row.taxonomy;
+        let kept = |funnel: &Funnel, index: usize| funnel.kept_per_coarse.get(index).copied().unwrap_or(0);
+        let categories = taxonomy
+            .coarse()
+            .iter()
+            .enumerate()
+            .map(|(index, name)| CategoryCount {
+                name: name.clone(),
+                train: kept(&row.train_funnel, index),
+                test: kept(&row.test_funnel, index),
+            })
+            .collect();
+        let mut labels: Vec<LabelCount> = taxonomy
+            .fine()
+            .iter()
+            .map(|label| LabelCount {
+                name: label.name.clone(),
+                coarse: label.parent.map(|parent| taxonomy.coarse_name(parent).to_owned()),
+                train: 0,
+                test: 0,
+            })
+            .collect();
+        for tally in tallies {
+            if let Some(label) = labels.get_mut(tally.fine.index()) {
+                match tally.split {
+                    Split::Test => label.test = tally.images,
+                    Split::Train | Split::Validation => label.train = tally.images,
+                }
+            }
+        }
+        Self {
+            brief: DatasetBrief::of(row),
+            train_funnel: FunnelReport::of(&row.train_funnel),
+            test_funnel: FunnelReport::of(&row.test_funnel),
+            categories,
+            labels,
+            taxonomy: taxonomy.clone(),
+        }
+    }
+}
+
+impl FunnelReport {
+    fn of(funnel: &Funnel) -> Self {
+        let Funnel { read, unlabelled, public_only, several, kept, .. } = *funnel;
+        Self { read, unlabelled, public_only, several, kept }
+    }
 }

@@ -2,6 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    analysis::{Interval, bootstrap_if1, wilson},
+    domain::{Counts, Indices, ratio},
+    store::Tally,
+};
+
+/// The same counts always get the same interval.
+const BOOTSTRAP_SEED: u64 = 0;
+
 /// A figure. `value` is `None` where it is undefined (a zero denominator); pages show “–”.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
@@ -33,4 +42,93 @@ pub struct Figures {
     pub coarse_accuracy: Figure,
     /// Fine exact match, Wilson interval.
     pub fine_exact_match: Figure,
+}
+
+impl Figure {
+    /// A figure of one run, with its interval if it has one.
+    fn of(value: Option<f64>, interval: Option<Interval>) -> Self {
+        Self {
+            value,
+            low: interval.map(|interval| interval.low),
+            high: interval.map(|interval| interval.high),
+            spread: None,
+            degenerate: interval.is_some_and(|interval| interval.degenerate),
+        }
+    }
+
+    /// A proportion of one run, with Wilson's interval.
+    pub fn proportion(part: u64, whole: u64) -> Self {
+        Self::of(ratio(part, whole), wilson(part, whole))
+    }
+
+    /// Mean and sample standard deviation over a group; undefined if it is so for one of the runs.
+    pub fn mean(values: &[Option<f64>]) -> Self {
+        let Some(values) = values.iter().copied().collect::<Option<Vec<f64>>>().filter(|values| !values.is_empty())
+        else {
+            return Self::default();
+        };
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let spread = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt());
+        Self { value: Some(mean), spread, ..Self::default() }
+    }
+}
+
+impl Figures {
+    /// The figures of one run with their intervals.
+    pub fn of_run(test: Tally) -> Self {
+        let coarse_accuracy = Figure::proportion(test.coarse_correct, test.images);
+        let Some(counts) = test.counts else { return Self { coarse_accuracy, ..Self::default() } };
+        let Counts { ftct, ftcf, ffct, .. } = counts;
+        Self {
+            ia: Figure::proportion(ftct, counts.total()),
+            ip: Figure::proportion(ftct, ftct + ftcf),
+            ir: Figure::proportion(ftct, ftct + ffct),
+            if1: Figure::of(counts.indices().if1, bootstrap_if1(counts, BOOTSTRAP_SEED)),
+            coarse_accuracy,
+            fine_exact_match: Figure::proportion(ftct + ftcf, counts.total()),
+        }
+    }
+
+    /// Mean and spread over the runs of a group; one run keeps its intervals.
+    pub fn of_group(tests: &[Tally]) -> Self {
+        if let [test] = tests {
+            return Self::of_run(*test);
+        }
+        let column = |of: fn(Indices) -> Option<f64>| {
+            Figure::mean(&tests.iter().map(|test| of(test.counts?.indices())).collect::<Vec<_>>())
+        };
+        let accuracies: Vec<_> = tests.iter().map(|test| ratio(test.coarse_correct, test.images)).collect();
+        Self {
+            ia: column(|indices| indices.ia),
+            ip: column(|indices| indices.ip),
+            ir: column(|indices| indices.ir),
+            if1: column(|indices| indices.if1),
+            coarse_accuracy: Figure::mean(&accuracies),
+            fine_exact_match: column(|indices| indices.fine_exact_match),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_shows_mean_and_spread_and_one_run_its_interval() {
+        let test = |ftct, ffct| {
+            let counts = Counts { ftct, ftcf: 0, ffct, ffcf: 10 - ftct - ffct };
+            Tally { images: 10, coarse_correct: ftct + ffct, counts: Some(counts) }
+        };
+        let group = Figures::of_group(&[test(4, 2), test(6, 2)]);
+        assert_eq!(group.ia.value, Some(0.5));
+        assert!((group.ia.spread.unwrap() - 0.02f64.sqrt()).abs() < 1e-12);
+        assert_eq!((group.ia.low, group.coarse_accuracy.value), (None, Some(0.7)));
+        let one = Figures::of_group(&[test(4, 2)]);
+        assert!(one.ia.low.unwrap() < 0.4 && one.ia.high.unwrap() > 0.4 && one.ia.spread.is_none());
+        // IP is undefined for one of the two.
+        let partly = Figures::of_group(&[test(4, 2), test(0, 2)]);
+        assert_eq!((partly.ip.value, partly.ia.value), (None, Some(0.2)));
+    }
 }

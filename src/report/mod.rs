@@ -9,6 +9,8 @@ mod figure;
 mod outcomes;
 mod paper;
 mod prediction;
+mod reports;
+mod rule;
 mod run;
 
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
@@ -17,6 +19,8 @@ pub use figure::{Figure, Figures};
 pub use outcomes::{OutcomeItem, OutcomePage, OutcomeQuery, ScoredLabel};
 pub use paper::{PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
+pub use reports::{IndicesQuery, Reports, RunQuery};
+pub use rule::{RuleQuery, rule_words};
 pub use run::{IndicesReport, RunBrief, RunReport, RunResults};
 
 pub use crate::domain::{EpochPoint, LogLine, Progress};

@@ -2,8 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::RunBrief;
-use crate::domain::{Counts, ImageId, Outcome};
+use super::{
+    Reports, RunBrief,
+    reports::{brief, cursor, limit},
+    rule::rule_words,
+};
+use crate::{
+    domain::{Counts, FineId, ImageId, LabelSet, Outcome, RunId, Split, Taxonomy, decision::softmax},
+    error::{Error, Result},
+    exchange::Scores,
+    store::{OutcomeFilter, OutcomeRow},
+};
 
 /// Which outcomes of a run, from where on, how many.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -16,7 +25,7 @@ pub struct OutcomeQuery {
     /// Images of this true coarse category (by name).
     pub coarse: Option<String>,
     /// `test` (the default) or `validation`.
-    pub split: Option<crate::domain::Split>,
+    pub split: Option<Split>,
     /// Where to go on.
     pub cursor: Option<String>,
     /// At most this many, 1 to 500; 50 by default.
@@ -82,4 +91,103 @@ pub struct ScoredLabel {
     pub probability: f64,
     /// Whether it is truly there.
     pub correct: bool,
+}
+
+pub(super) async fn page(reports: &Reports, id: RunId, query: &OutcomeQuery) -> Result<OutcomePage> {
+    let run = reports.succeeded(id).await?;
+    let taxonomy = reports.store.dataset(&run.dataset).await?.taxonomy;
+    let split = query.split.unwrap_or(Split::Test);
+    let limit = limit(query.limit)?;
+    let rule = run.spec.own_rule();
+    if query.outcome.is_some() && rule.is_none() {
+        return Err(Error::Invalid(
+            "outcome: a coarse-only run has no outcomes, only right and wrong categories".into(),
+        ));
+    }
+    let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    let fine = given(&query.fine)
+        .map(|name| {
+            taxonomy.find_fine(&name).ok_or_else(|| Error::Invalid(format!("fine: “{name}” is not a fine label")))
+        })
+        .transpose()?;
+    let coarse = given(&query.coarse)
+        .map(|name| {
+            taxonomy.find_coarse(&name).ok_or_else(|| Error::Invalid(format!("coarse: “{name}” is not a category")))
+        })
+        .transpose()?;
+    let after = cursor(query.cursor.as_deref())?;
+    let filter = OutcomeFilter { split, outcome: query.outcome, fine, coarse, after, limit: limit + 1 };
+    let scores = reports.scores(id, split).await?;
+    let (total, mut rows) = reports.store.outcomes(id, &filter).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next_cursor = rows.last().filter(|_| more).map(|row| row.image.to_string());
+    let items = rows
+        .into_iter()
+        .map(|row| {
+            let index = row_of(&scores, row.source_id)?;
+            let predicted =
+                scores.fine_row(index).zip(rule).map(|(logits, rule)| rule.decide(logits, row.labels.len()));
+            Ok(item(row, &taxonomy, &scores, index, predicted))
+        })
+        .collect::<Result<_>>()?;
+    Ok(OutcomePage {
+        rule: rule.map(rule_words),
+        counts: reports.store.tally(id, split).await?.and_then(|tally| tally.counts),
+        total,
+        fine_names: taxonomy.fine().iter().map(|label| label.name.clone()).collect(),
+        coarse_names: taxonomy.coarse().to_vec(),
+        items,
+        next_cursor,
+        run: brief(run),
+    })
+}
+
+fn item(
+    row: OutcomeRow,
+    taxonomy: &Taxonomy,
+    scores: &Scores,
+    index: usize,
+    predicted: Option<LabelSet>,
+) -> OutcomeItem {
+    let name = |fine: FineId| taxonomy.fine_name(fine).to_owned();
+    let probabilities = softmax(scores.coarse_row(index));
+    let activation = scores.fine.as_ref().map(|fine| fine.activation);
+    let predicted_fine =
+        predicted.as_ref().zip(scores.fine_row(index)).zip(activation).map(|((predicted, logits), activation)| {
+            let probabilities = activation.probabilities(logits);
+            let mut labels: Vec<ScoredLabel> = predicted
+                .iter()
+                .map(|fine| ScoredLabel {
+                    name: name(fine),
+                    probability: probabilities[fine.index()],
+                    correct: row.labels.contains(fine),
+                })
+                .collect();
+            labels.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+            labels
+        });
+    let missing =
+        |predicted: &LabelSet| row.labels.iter().filter(|fine| !predicted.contains(*fine)).map(name).collect();
+    OutcomeItem {
+        image: row.image,
+        source_id: row.source_id,
+        outcome: row.fine_correct.map(|fine| Outcome::of(fine, row.coarse_correct)),
+        coarse_correct: row.coarse_correct,
+        true_fine: row.labels.iter().map(name).collect(),
+        missing_fine: predicted.as_ref().map(missing),
+        predicted_fine,
+        true_coarse: taxonomy.coarse_name(row.coarse).to_owned(),
+        predicted_coarse: taxonomy.coarse_name(row.predicted_coarse).to_owned(),
+        coarse_probability: probabilities[row.predicted_coarse.index()],
+        file_name: row.file_name,
+    }
+}
+
+/// The row of an image in a score file, whose ids are ascending.
+pub(super) fn row_of(scores: &Scores, source_id: i64) -> Result<usize> {
+    scores
+        .image_ids
+        .binary_search(&source_id)
+        .map_err(|_| Error::internal("a recorded image has no scores", format!("image {source_id}")))
 }

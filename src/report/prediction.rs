@@ -2,8 +2,12 @@
 
 use serde::Serialize;
 
-use super::RunBrief;
-use crate::domain::DecisionRule;
+use super::{RunBrief, reports::brief, rule::rule_words};
+use crate::{
+    domain::{CoarseId, DecisionRule, Taxonomy},
+    explanation::{DecisionPath, FineEvidence},
+    store::RunRow,
+};
 
 /// How one run decided for one image: image → fine labels → category.
 #[derive(Clone, Debug, Serialize)]
@@ -73,4 +77,113 @@ pub struct PredictedCategory {
     pub bias: Option<f64>,
     /// Softmax probability.
     pub probability: f64,
+}
+
+impl Prediction {
+    /// The path of an upload of `size` (width, height) under a run's model, with the `top` most probable fine labels.
+    pub fn of(run: RunRow, taxonomy: &Taxonomy, size: (u32, u32), path: &DecisionPath, top: usize) -> Self {
+        let name = |coarse: CoarseId| taxonomy.coarse_name(coarse).to_owned();
+        let (shown, rest): (Vec<_>, Vec<_>) =
+            path.fine.iter().enumerate().partition(|(rank, evidence)| *rank < top || evidence.taken);
+        let mut coarse: Vec<PredictedCategory> = path
+            .coarse
+            .iter()
+            .map(|evidence| PredictedCategory {
+                name: name(evidence.coarse),
+                logit: evidence.logit,
+                bias: evidence.bias,
+                probability: evidence.probability,
+            })
+            .collect();
+        coarse.sort_by(|a, b| b.logit.total_cmp(&a.logit));
+        Self {
+            width: size.0,
+            height: size.1,
+            rule: path.rule,
+            rule_words: path.rule.map(rule_words),
+            category: name(path.winner),
+            runner_up: path.runner_up.map(name),
+            sentence: sentence(taxonomy, path),
+            fine: shown.into_iter().map(|(_, evidence)| PredictedLabel::of(evidence, taxonomy, path)).collect(),
+            rest_contribution: rest.iter().map(|(_, evidence)| evidence.contributions[path.winner.index()]).sum(),
+            coarse,
+            run: brief(run),
+        }
+    }
+}
+
+impl PredictedLabel {
+    fn of(evidence: &FineEvidence, taxonomy: &Taxonomy, path: &DecisionPath) -> Self {
+        let label = &taxonomy.fine()[evidence.fine.index()];
+        Self {
+            name: label.name.clone(),
+            parent: label.parent.map(|parent| taxonomy.coarse_name(parent).to_owned()),
+            logit: evidence.logit,
+            probability: evidence.probability,
+            taken: evidence.taken,
+            contribution: evidence.contributions[path.winner.index()],
+            runner_up_contribution: path.runner_up.map(|runner_up| evidence.contributions[runner_up.index()]),
+            contributions: taxonomy
+                .coarse()
+                .iter()
+                .zip(&evidence.contributions)
+                .map(|(coarse, value)| Contribution { coarse: coarse.clone(), value: *value })
+                .collect(),
+        }
+    }
+}
+
+/// “animal, because of dog 0.93 (+4.1) and person 0.71 (+0.2)”: the labels taken, by contribution.
+fn sentence(taxonomy: &Taxonomy, path: &DecisionPath) -> String {
+    let category = taxonomy.coarse_name(path.winner);
+    if path.rule.is_none() {
+        return format!("{category}; a coarse-only run has no fine labels to say why");
+    }
+    let contribution = |evidence: &FineEvidence| evidence.contributions[path.winner.index()];
+    let mut taken: Vec<&FineEvidence> = path.fine.iter().filter(|evidence| evidence.taken).collect();
+    taken.sort_by(|a, b| contribution(b).total_cmp(&contribution(a)));
+    let phrases: Vec<String> = taken
+        .iter()
+        .map(|evidence| {
+            let name = taxonomy.fine_name(evidence.fine);
+            format!("{name} {:.2} ({:+.1})", evidence.probability, contribution(evidence))
+        })
+        .collect();
+    match phrases.as_slice() {
+        [] => format!("{category}, although the rule takes no fine label"),
+        [only] => format!("{category}, because of {only}"),
+        [first @ .., last] => format!("{category}, because of {} and {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{Threshold, spec::CoarseInput},
+        exchange::ScoreActivation,
+        explanation::{Head, decision_path},
+    };
+
+    #[test]
+    fn the_sentence_names_what_was_taken_by_its_weight() {
+        let taxonomy = Taxonomy::from_json(
+            r#"{"name":"t","coarse":["animal","food"],
+                "fine":[{"name":"dog","parent":"animal"},{"name":"cake","parent":"food"},{"name":"person","public":true}]}"#,
+        )
+        .unwrap();
+        let head = Head {
+            activation: ScoreActivation::Sigmoid,
+            coarse_input: CoarseInput::Probabilities,
+            weight: &[4.0, -1.0, 0.25, -2.0, 3.0, 0.0],
+            bias: &[0.0, 0.0],
+        };
+        let said = |logits: &[f32]| {
+            let rule = DecisionRule::Threshold { threshold: Threshold::PAPER };
+            sentence(&taxonomy, &decision_path(logits, &head, rule, 0))
+        };
+        assert_eq!(said(&[9.0, -9.0, -9.0]), "animal, because of dog 1.00 (+4.0)");
+        assert_eq!(said(&[9.0, -9.0, 12.0]), "animal, because of dog 1.00 (+4.0) and person 1.00 (+0.2)");
+        assert_eq!(said(&[0.0, -9.0, -9.0]), "animal, although the rule takes no fine label");
+    }
 }

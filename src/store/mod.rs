@@ -21,9 +21,9 @@ use sqlx::{
 
 use crate::error::{Error, Result};
 
-pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset};
-pub use outcomes::{Artifact, ArtifactKind, NewOutcomes, OutcomeFilter, OutcomeRow, Tally};
-pub use queue::{Claim, Ending, WorkerEvent};
+pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
+pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow, Tally};
+pub use queue::{Claim, Ending};
 pub use runs::{RunFilter, RunRow};
 
 /// Where the data are.

@@ -1,58 +1,13 @@
 //! What runs decided, and the files they left.
 
-use std::path::PathBuf;
-
-use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 use super::{Store, from_json, to_json};
 use crate::{
     domain::{CoarseId, Counts, FineId, ImageId, LabelSet, Outcome, RunId, Split},
     error::{Error, Result},
+    worker::protocol::{Artifact, ArtifactKind},
 };
-
-/// A file that a succeeded run left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Artifact {
-    /// What it is.
-    pub kind: ArtifactKind,
-    /// Relative to the attempt's directory while a worker reports it, to the data directory once recorded.
-    pub path: PathBuf,
-    /// Of its content, in hexadecimal.
-    pub sha256: String,
-}
-
-/// What a file of a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ArtifactKind {
-    /// Scores of the test images.
-    ScoresTest,
-    /// Scores of the validation images.
-    ScoresValidation,
-    /// The model's weights.
-    Weights,
-}
-
-impl ArtifactKind {
-    /// As stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ScoresTest => "scores-test",
-            Self::ScoresValidation => "scores-validation",
-            Self::Weights => "weights",
-        }
-    }
-
-    /// The scores of a split; train has none.
-    pub fn scores(split: Split) -> Option<Self> {
-        match split {
-            Split::Train => None,
-            Split::Validation => Some(Self::ScoresValidation),
-            Split::Test => Some(Self::ScoresTest),
-        }
-    }
-}
 
 /// Outcomes of one split, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +18,27 @@ pub struct Tally {
     pub coarse_correct: u64,
     /// The four counts; `None` for a coarse-only run.
     pub counts: Option<Counts>,
+}
+
+/// A [`Tally`] as its columns.
+pub(super) struct TallyRow {
+    pub images: i64,
+    pub coarse_correct: i64,
+    pub ftct: Option<i64>,
+    pub ftcf: Option<i64>,
+    pub ffct: Option<i64>,
+    pub ffcf: Option<i64>,
+}
+
+impl From<TallyRow> for Tally {
+    fn from(row: TallyRow) -> Self {
+        // The schema says: all four or none, and none negative.
+        let counts = row.ftct.zip(row.ftcf).zip(row.ffct.zip(row.ffcf)).map(|((ftct, ftcf), (ffct, ffcf))| {
+            let [ftct, ftcf, ffct, ffcf] = [ftct, ftcf, ffct, ffcf].map(i64::unsigned_abs);
+            Counts { ftct, ftcf, ffct, ffcf }
+        });
+        Self { images: row.images.unsigned_abs(), coarse_correct: row.coarse_correct.unsigned_abs(), counts }
+    }
 }
 
 /// The outcomes of one split, to be recorded.
@@ -197,6 +173,20 @@ impl Store {
             })
             .collect::<Result<_>>()?;
         Ok((total.unsigned_abs(), rows))
+    }
+
+    /// The counted outcomes of one split.
+    pub async fn tally(&self, run: RunId, split: Split) -> Result<Option<Tally>> {
+        let split = split.as_str();
+        let row = sqlx::query_as!(
+            TallyRow,
+            "select images, coarse_correct, ftct, ftcf, ffct, ffcf from tally where run_id = ? and split = ?",
+            run.0,
+            split
+        )
+        .fetch_optional(&self.reader)
+        .await?;
+        Ok(row.map(Tally::from))
     }
 
     /// A file of a succeeded run: its absolute path and hash.

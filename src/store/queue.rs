@@ -6,17 +6,20 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, Transaction};
 
-use super::{Artifact, NewOutcomes, Store, from_json, outcomes, to_json};
+use super::{NewOutcomes, Store, outcomes, to_json};
 use crate::{
-    domain::{AttemptId, DatasetId, EpochPoint, Progress, RunId, RunSpec, Submission},
+    domain::{AttemptId, DatasetId, RunId, Submission},
     error::{Error, Result},
+    worker::protocol::{Artifact, WorkerEvent},
 };
 
 /// How often a run is tried when its worker is lost.
 pub const MAX_ATTEMPTS: i64 = 3;
+
+/// What the exit of a [`Ending::Released`] attempt says.
+const RELEASED: &str = "the server was stopped";
 
 /// A run taken from the queue.
 #[derive(Clone, Debug)]
@@ -25,27 +28,6 @@ pub struct Claim {
     pub run: RunId,
     /// This try at it.
     pub attempt: AttemptId,
-    /// What is to be done.
-    pub spec: RunSpec,
-    /// On what.
-    pub dataset: DatasetId,
-    /// The attempt's directory, absolute.
-    pub directory: PathBuf,
-}
-
-/// What a worker tells on the way.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-pub enum WorkerEvent {
-    /// How far it is.
-    Progress(Progress),
-    /// An epoch is done.
-    Epoch(EpochPoint),
-    /// A line for the log.
-    Log {
-        /// The line.
-        text: String,
-    },
 }
 
 /// How an attempt ended without a result.
@@ -57,6 +39,8 @@ pub enum Ending {
     Canceled,
     /// The attempt is at fault: the run goes back to the queue, up to [`MAX_ATTEMPTS`] times.
     Lost(String),
+    /// The server is stopped in order: the run goes back to the queue, however often.
+    Released,
 }
 
 impl Store {
@@ -91,36 +75,30 @@ impl Store {
         else {
             return Ok(None);
         };
-        let attempt = sqlx::query!(
+        let attempt = sqlx::query_scalar!(
             r#"insert into attempt (run_id, number, token_hash, directory, heartbeat_at, started_at)
              select ?1, n, ?2, 'runs/' || ?1 || '/attempt-' || n, ?3, ?3
              from (select coalesce(max(number), 0) + 1 as n from attempt where run_id = ?1)
-             returning id as "id!", directory"#,
+             returning id as "id!""#,
             run,
             token_hash,
             now
         )
         .fetch_one(&mut *transaction)
         .await?;
-        let claimed = sqlx::query!(
+        sqlx::query!(
             "update run set status = 'running', attempt_id = ?, started_at = coalesce(started_at, ?),
                             spec = iif(spec ->> 'threads' = 0, json_set(spec, '$.threads', ?), spec)
-             where id = ? and status = 'queued' returning spec, dataset_id",
-            attempt.id,
+             where id = ? and status = 'queued'",
+            attempt,
             now,
             threads,
             run
         )
-        .fetch_one(&mut *transaction)
+        .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(Some(Claim {
-            run: RunId(run),
-            attempt: AttemptId(attempt.id),
-            spec: from_json("run.spec", &claimed.spec)?,
-            dataset: DatasetId(claimed.dataset_id),
-            directory: self.data_dir.join(attempt.directory),
-        }))
+        Ok(Some(Claim { run: RunId(run), attempt: AttemptId(attempt) }))
     }
 
     /// The run that an attempt works on, if the token is its own and it still holds the run.
@@ -133,6 +111,26 @@ impl Store {
         .fetch_optional(&self.reader)
         .await?;
         Ok(run.map(RunId))
+    }
+
+    /// Where an attempt leaves its files, absolute.
+    pub async fn attempt_directory(&self, attempt: AttemptId) -> Result<PathBuf> {
+        let directory = sqlx::query_scalar!("select directory from attempt where id = ?", attempt.0)
+            .fetch_optional(&self.reader)
+            .await?
+            .ok_or_else(|| Error::NotFound(format!("there is no attempt {attempt}")))?;
+        Ok(self.data_dir.join(directory))
+    }
+
+    /// Whether somebody asked the run that `attempt` holds to stop.
+    pub async fn cancel_requested(&self, attempt: AttemptId) -> Result<bool> {
+        let requested = sqlx::query_scalar!(
+            r#"select cancel_requested as "cancel: bool" from run where attempt_id = ?"#,
+            attempt.0
+        )
+        .fetch_optional(&self.reader)
+        .await?;
+        Ok(requested.unwrap_or(false))
     }
 
     /// Records what a worker tells, which is also its heartbeat. Returns whether it is asked to stop.
@@ -225,18 +223,21 @@ impl Store {
         let now = now.to_string();
         let mut transaction = self.writer.begin_with("begin immediate").await?;
         let (run, cancel) = held(&mut transaction, attempt).await?;
-        let number = sqlx::query_scalar!("select number from attempt where id = ?", attempt.0)
-            .fetch_one(&mut *transaction)
-            .await?;
         let exit = match &ending {
-            Ending::Failed(reason) | Ending::Lost(reason) => reason.clone(),
-            Ending::Canceled => "canceled".to_owned(),
+            Ending::Failed(reason) | Ending::Lost(reason) => reason,
+            Ending::Canceled => "canceled",
+            Ending::Released => RELEASED,
         };
-        end_attempt(&mut transaction, attempt, &exit, &now).await?;
+        end_attempt(&mut transaction, attempt, exit, &now).await?;
+        let number =
+            sqlx::query_scalar!("select count(*) from attempt where run_id = ? and exit <> ?", run.0, RELEASED)
+                .fetch_one(&mut *transaction)
+                .await?;
         let (status, error) = match ending {
             Ending::Canceled => ("canceled", None),
-            Ending::Failed(_) | Ending::Lost(_) if cancel => ("canceled", None),
+            Ending::Failed(_) | Ending::Lost(_) | Ending::Released if cancel => ("canceled", None),
             Ending::Failed(reason) => ("failed", Some(reason)),
+            Ending::Released => ("queued", None),
             Ending::Lost(_) if number < MAX_ATTEMPTS => ("queued", None),
             Ending::Lost(reason) => ("failed", Some(format!("given up after {number} attempts; the last: {reason}"))),
         };

@@ -1,8 +1,8 @@
 //! Runs as they are read: rows, epochs, logs.
 
-use super::{Store, Tally, from_json, word};
+use super::{Store, Tally, from_json, outcomes::TallyRow, word};
 use crate::{
-    domain::{AttemptId, Counts, DatasetId, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, Split},
+    domain::{AttemptId, DatasetId, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, Split},
     error::{Error, Result},
 };
 
@@ -89,17 +89,9 @@ impl Store {
         .await?;
         rows.into_iter()
             .map(|row| {
-                let counts = match (row.ftct, row.ftcf, row.ffct, row.ffcf) {
-                    (Some(ftct), Some(ftcf), Some(ffct), Some(ffcf)) => {
-                        let [ftct, ftcf, ffct, ffcf] = [ftct, ftcf, ffct, ffcf].map(i64::unsigned_abs);
-                        Some(Counts { ftct, ftcf, ffct, ffcf })
-                    }
-                    _ => None,
-                };
-                let test = row.images.zip(row.coarse_correct).map(|(images, coarse_correct)| Tally {
-                    images: images.unsigned_abs(),
-                    coarse_correct: coarse_correct.unsigned_abs(),
-                    counts,
+                let test = row.images.zip(row.coarse_correct).map(|(images, coarse_correct)| {
+                    let (ftct, ftcf, ffct, ffcf) = (row.ftct, row.ftcf, row.ffct, row.ffcf);
+                    Tally::from(TallyRow { images, coarse_correct, ftct, ftcf, ffct, ffcf })
                 });
                 Ok(RunRow {
                     id: RunId(row.id),
@@ -128,17 +120,6 @@ impl Store {
     pub async fn run(&self, id: RunId) -> Result<RunRow> {
         let runs = self.runs(&RunFilter { id: Some(id), ..RunFilter::default() }).await?;
         runs.into_iter().next().ok_or_else(|| Error::NotFound(format!("there is no run {id}")))
-    }
-
-    /// How many runs of a data set ended without a result.
-    pub async fn unfinished_runs(&self, dataset: DatasetId) -> Result<u64> {
-        let count = sqlx::query_scalar!(
-            "select count(*) from run where dataset_id = ? and status in ('failed', 'canceled')",
-            dataset.0
-        )
-        .fetch_one(&self.reader)
-        .await?;
-        Ok(count.unsigned_abs())
     }
 
     /// The place of a queued run, 1 = next.

@@ -1,0 +1,266 @@
+//! The reports: one function for each page and its API.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use serde::Deserialize;
+
+use super::{
+    Comparison, DatasetBrief, DatasetReport, Figures, Listing, OutcomePage, OutcomeQuery, RunBrief, RunReport,
+    RunResults, outcomes,
+    rule::{RuleQuery, rule_words},
+    run::IndicesReport,
+};
+use crate::{
+    analysis::{Truth, decide},
+    domain::{Counts, RunId, RunStatus, Split, ratio},
+    error::{Error, Result},
+    exchange::Scores,
+    store::{RunFilter, RunRow, Store},
+    worker::protocol::ArtifactKind,
+};
+
+/// How many score files are kept in memory; COCO's test scores are under a megabyte.
+const CACHED_SCORES: usize = 16;
+
+/// Answers every question of pages and API from the store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    pub(super) store: Store,
+    /// Score files by the hash of their content, the latest used last.
+    scores: Arc<Mutex<VecDeque<(String, Arc<Scores>)>>>,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunQuery {
+    /// Of this data set.
+    pub dataset: Option<String>,
+    /// In this state.
+    pub status: Option<RunStatus>,
+    /// Where to go on.
+    pub cursor: Option<String>,
+    /// At most this many, 1 to 500; 50 by default.
+    pub limit: Option<u32>,
+}
+
+/// A [`RuleQuery`] and `alpha=`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndicesQuery {
+    /// `top-k` or `threshold`; by default the run's own rule.
+    pub rule: Option<String>,
+    /// Labels taken per image; without it, the oracle: as many as the image truly has.
+    pub k: Option<u16>,
+    /// θ; by default the run's.
+    pub threshold: Option<f64>,
+    /// α of `if_alpha` and β of `f_beta`; 1 by default.
+    pub alpha: Option<f64>,
+}
+
+impl Reports {
+    /// Reports over `store`.
+    pub fn new(store: Store) -> Self {
+        Self { store, scores: Arc::default() }
+    }
+
+    /// The comparison of a data set's runs; `None` where there is no data set at all. Without a name: the data set of the
+    /// newest run, else the newest data set. Each of `picks` chooses its group for its cell instead of the newest one.
+    pub async fn comparison(&self, dataset: Option<&str>, picks: &[RunId]) -> Result<Option<Comparison>> {
+        let current = match dataset {
+            Some(name) => Some(name.to_owned()),
+            None => self.store.current_dataset().await?,
+        };
+        let Some(name) = current else { return Ok(None) };
+        let dataset = self.store.dataset(&name).await?;
+        let datasets = self.store.datasets().await?.into_iter().map(|row| row.name).collect();
+        let runs = self.store.runs(&RunFilter { dataset: Some(name), ..RunFilter::default() }).await?;
+        Ok(Some(Comparison::of(&dataset, datasets, runs, picks)))
+    }
+
+    /// Runs, newest first.
+    pub async fn runs(&self, query: &RunQuery) -> Result<Listing<RunBrief>> {
+        let limit = limit(query.limit)?;
+        let filter = RunFilter {
+            dataset: query.dataset.clone(),
+            status: query.status,
+            before: cursor(query.cursor.as_deref())?,
+            limit: Some(limit + 1),
+            ..RunFilter::default()
+        };
+        let mut rows = self.store.runs(&filter).await?;
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let next_cursor = rows.last().filter(|_| more).map(|run| run.id.to_string());
+        Ok(Listing { items: rows.into_iter().map(brief).collect(), next_cursor })
+    }
+
+    /// One run in full.
+    pub async fn run(&self, id: RunId) -> Result<RunReport> {
+        let row = self.store.run(id).await?;
+        let queue_position = match row.status {
+            RunStatus::Queued => Some(self.store.queue_position(id).await?),
+            RunStatus::Running | RunStatus::Succeeded | RunStatus::Failed | RunStatus::Canceled => None,
+        };
+        let results = row.test.map(|test| RunResults {
+            rule: row.spec.own_rule().map(rule_words),
+            test_images: test.images,
+            coarse_correct: test.coarse_correct,
+            counts: test.counts,
+            figures: Figures::of_run(test),
+        });
+        Ok(RunReport {
+            note: row.note.clone(),
+            spec: row.spec.clone(),
+            queue_position,
+            seconds: seconds(&row),
+            epochs: self.store.epochs(id).await?,
+            log: self.store.log(id, 200).await?,
+            results,
+            brief: brief(row),
+        })
+    }
+
+    /// A run's indices on the test images under any rule, from its stored scores.
+    pub async fn indices(&self, id: RunId, query: &IndicesQuery) -> Result<IndicesReport> {
+        let run = self.succeeded(id).await?;
+        let alpha = query.alpha.unwrap_or(1.0);
+        if !(alpha > 0.0 && alpha <= 100.0) {
+            return Err(Error::Invalid(format!("alpha: {alpha} is outside 0 (exclusive) to 100")));
+        }
+        let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
+        let scores = self.scores(id, Split::Test).await?;
+        let truths = self.store.truths(id, Split::Test).await?;
+        let (mut counts, mut coarse_correct) = (Counts::default(), 0);
+        for (source_id, fine, coarse) in &truths {
+            let index = outcomes::row_of(&scores, *source_id)?;
+            let truth = Truth { fine, coarse: *coarse };
+            let decision = decide(scores.fine_row(index).zip(rule), scores.coarse_row(index), truth);
+            coarse_correct += u64::from(decision.coarse_correct);
+            if let Some(outcome) = decision.outcome() {
+                counts += outcome;
+            }
+        }
+        let counts = rule.map(|_| counts);
+        let indices = counts.map(Counts::indices);
+        Ok(IndicesReport {
+            run: id,
+            rule,
+            alpha,
+            counts,
+            ia: indices.and_then(|i| i.ia),
+            ip: indices.and_then(|i| i.ip),
+            ir: indices.and_then(|i| i.ir),
+            if_alpha: indices.and_then(|i| i.if_alpha(alpha)),
+            f_beta: indices.and_then(|i| i.f_beta(alpha)),
+            if1: indices.and_then(|i| i.if1),
+            coarse_accuracy: ratio(coarse_correct, truths.len() as u64),
+            fine_exact_match: indices.and_then(|i| i.fine_exact_match),
+        })
+    }
+
+    /// What a run decided, image by image.
+    pub async fn outcomes(&self, id: RunId, query: &OutcomeQuery) -> Result<OutcomePage> {
+        outcomes::page(self, id, query).await
+    }
+
+    /// All data sets, newest first.
+    pub async fn datasets(&self) -> Result<Listing<DatasetBrief>> {
+        let items = self.store.datasets().await?.iter().map(DatasetBrief::of).collect();
+        Ok(Listing { items, next_cursor: None })
+    }
+
+    /// One data set in full.
+    pub async fn dataset(&self, name: &str) -> Result<DatasetReport> {
+        let row = self.store.dataset(name).await?;
+        let tallies = self.store.label_tallies(row.id).await?;
+        Ok(DatasetReport::of(&row, &tallies))
+    }
+
+    pub(super) async fn succeeded(&self, id: RunId) -> Result<RunRow> {
+        let run = self.store.run(id).await?;
+        match run.status {
+            RunStatus::Succeeded => Ok(run),
+            status @ (RunStatus::Queued | RunStatus::Running | RunStatus::Failed | RunStatus::Canceled) => {
+                Err(Error::Conflict(format!("run {id} is {status}: only a succeeded run has outcomes")))
+            }
+        }
+    }
+
+    pub(super) async fn scores(&self, run: RunId, split: Split) -> Result<Arc<Scores>> {
+        let kind = match split {
+            Split::Test => ArtifactKind::ScoresTest,
+            Split::Validation => ArtifactKind::ScoresValidation,
+            Split::Train => return Err(Error::Invalid("split: there are scores of test and validation only".into())),
+        };
+        let artifact = self.store.artifact(run, kind).await?;
+        if let Some(scores) = self.cached(&artifact.sha256) {
+            return Ok(scores);
+        }
+        let sha256 = artifact.sha256.clone();
+        let scores = tokio::task::spawn_blocking(move || Scores::read(&artifact.path, Some(&artifact.sha256)))
+            .await
+            .map_err(|error| Error::internal("scores were not read", error))?
+            .map_err(|error| Error::internal(format!("the scores of run {run} cannot be read"), error))?;
+        let scores = Arc::new(scores);
+        let mut cache = self.scores.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        cache.push_back((sha256, scores.clone()));
+        if cache.len() > CACHED_SCORES {
+            cache.pop_front();
+        }
+        Ok(scores)
+    }
+
+    fn cached(&self, sha256: &str) -> Option<Arc<Scores>> {
+        let mut cache = self.scores.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let position = cache.iter().position(|(key, _)| key == sha256)?;
+        let entry = cache.remove(position)?;
+        let scores = entry.1.clone();
+        cache.push_back(entry);
+        Some(scores)
+    }
+}
+
+pub(super) fn brief(row: RunRow) -> RunBrief {
+    RunBrief {
+        id: row.id,
+        name: row.name,
+        tags: row.tags,
+        status: row.status,
+        dataset: row.dataset,
+        drawn: row.drawn,
+        backbone: row.spec.backbone,
+        objective: row.spec.objective,
+        progress: row.progress,
+        ia: row.test.and_then(|test| test.counts?.indices().ia),
+        coarse_accuracy: row.test.and_then(|test| ratio(test.coarse_correct, test.images)),
+        error: row.error,
+        submitted_at: row.submitted_at,
+        started_at: row.started_at,
+        finished_at: row.finished_at,
+    }
+}
+
+pub(super) fn limit(limit: Option<u32>) -> Result<u32> {
+    match limit.unwrap_or(50) {
+        limit @ 1..=500 => Ok(limit),
+        limit => Err(Error::Invalid(format!("limit: {limit} is outside 1 to 500"))),
+    }
+}
+
+pub(super) fn cursor<T: std::str::FromStr>(cursor: Option<&str>) -> Result<Option<T>> {
+    let parse = |text: &str| {
+        text.parse().map_err(|_| Error::Invalid(format!("cursor: “{text}” is not one; take it from next_cursor")))
+    };
+    cursor.filter(|text| !text.is_empty()).map(parse).transpose()
+}
+
+fn seconds(run: &RunRow) -> Option<f64> {
+    let at = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
+    let start = at(&run.started_at)?;
+    let end = at(&run.finished_at).unwrap_or_else(jiff::Timestamp::now);
+    Some(end.duration_since(start).as_secs_f64())
+}

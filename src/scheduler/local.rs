@@ -1,0 +1,133 @@
+//! A worker process on this machine, from start to end.
+
+use std::{process::Stdio, time::Duration};
+
+use jiff::Timestamp;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, ChildStderr, Command},
+    sync::watch,
+};
+
+use super::Queue;
+use crate::{
+    store::{Claim, Ending},
+    worker::protocol::{TOKEN_VARIABLE, WorkerEvent},
+};
+
+/// How long a worker that was asked to stop is waited for.
+const GRACE: Duration = Duration::from_millis(1500);
+
+/// How the attempt ended, unless the worker has told so itself: then nobody asks for the returned value.
+pub(super) async fn supervise(
+    queue: &Queue,
+    claim: &Claim,
+    worker_url: &str,
+    token: &str,
+    stop: &mut watch::Receiver<bool>,
+) -> Ending {
+    let mut child = match spawn(claim, worker_url, token) {
+        Ok(child) => child,
+        Err(error) => return Ending::Failed(format!("the worker process could not be started: {error}")),
+    };
+    // Held open: its end tells the worker that the server is gone.
+    let _stdin = child.stdin.take();
+    let log = tokio::spawn(relay(queue.clone(), claim.attempt, claim.run, child.stderr.take()));
+    let exit = tokio::select! {
+        exit = child.wait() => exit,
+        () = canceled(queue, claim) => {
+            let exit = tokio::time::timeout(GRACE, child.wait()).await;
+            match exit {
+                Ok(_) => {}
+                Err(_) => end(&mut child).await,
+            }
+            return Ending::Canceled;
+        }
+        _ = stop.changed() => {
+            end(&mut child).await;
+            return Ending::Released;
+        }
+    };
+    let last_line = log.await.ok().flatten();
+    match exit {
+        Ok(status) if status.success() => Ending::Failed("the worker ended without telling a result".into()),
+        Ok(status) => Ending::Failed(reason(status, last_line)),
+        Err(error) => Ending::Lost(format!("the worker process could not be watched: {error}")),
+    }
+}
+
+fn spawn(claim: &Claim, worker_url: &str, token: &str) -> std::io::Result<Child> {
+    Command::new(std::env::current_exe()?)
+        .args(["worker", "--end-with-stdin", "--server", worker_url, "--attempt", &claim.attempt.to_string()])
+        .env(TOKEN_VARIABLE, token)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+}
+
+async fn canceled(queue: &Queue, claim: &Claim) {
+    loop {
+        let notified = queue.shared.canceled.notified();
+        match queue.store.cancel_requested(claim.attempt).await {
+            Ok(true) => return,
+            Ok(false) => notified.await,
+            Err(error) => {
+                tracing::warn!(error = ?error, "whether a run is to be canceled is unknown");
+                notified.await;
+            }
+        }
+    }
+}
+
+async fn end(child: &mut Child) {
+    if let Err(error) = child.kill().await {
+        tracing::warn!(%error, "a worker could not be killed");
+    }
+}
+
+/// What the worker writes to standard error goes to the run's log; returns the last line.
+async fn relay(
+    queue: Queue,
+    attempt: crate::domain::AttemptId,
+    run: crate::domain::RunId,
+    stderr: Option<ChildStderr>,
+) -> Option<String> {
+    let mut lines = BufReader::new(stderr?).lines();
+    let mut last = None;
+    while let Ok(Some(text)) = lines.next_line().await {
+        let event = WorkerEvent::Log { text: text.clone() };
+        if let Err(error) = queue.store.record(attempt, &[event], Timestamp::now()).await {
+            tracing::debug!(error = ?error, %run, "a line of a worker came too late: {text}");
+        }
+        last = Some(text);
+    }
+    last
+}
+
+#[cfg(unix)]
+fn reason(status: std::process::ExitStatus, last_line: Option<String>) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match status.signal() {
+        Some(9) => {
+            "the worker was killed (signal 9), as the system does when memory runs out; a smaller batch_size or \
+                    input_size needs less"
+                .into()
+        }
+        Some(signal) => with_last_line(format!("the worker was ended by signal {signal}"), last_line),
+        None => with_last_line(format!("the worker failed ({status})"), last_line),
+    }
+}
+
+#[cfg(not(unix))]
+fn reason(status: std::process::ExitStatus, last_line: Option<String>) -> String {
+    with_last_line(format!("the worker failed ({status})"), last_line)
+}
+
+fn with_last_line(reason: String, last_line: Option<String>) -> String {
+    match last_line {
+        Some(line) => format!("{reason}: {line}"),
+        None => reason,
+    }
+}

@@ -1,0 +1,92 @@
+//! From the score files that a worker left to the outcomes that are recorded.
+
+use std::{
+    collections::HashMap,
+    path::{Component, Path},
+};
+
+use crate::{
+    analysis::{Truth, decide},
+    domain::{AttemptId, CoarseId, Counts, DecisionRule, LabelSet, RunId, Split},
+    error::{Error, Result},
+    exchange::Scores,
+    store::{NewOutcomes, Store, Tally},
+    worker::protocol::{Artifact, ArtifactKind},
+};
+
+/// Outcomes of validation and test under the run's own rule. Whatever a worker left wrongly is [`Error::Invalid`].
+pub(super) async fn outcomes(
+    store: &Store,
+    attempt: AttemptId,
+    run: RunId,
+    artifacts: &[Artifact],
+) -> Result<Vec<NewOutcomes>> {
+    let rule = store.run(run).await?.spec.own_rule();
+    let directory = store.attempt_directory(attempt).await?;
+    for artifact in artifacts {
+        let inside = artifact.path.components().all(|part| matches!(part, Component::Normal(_)));
+        if !inside || !directory.join(&artifact.path).is_file() {
+            return Err(Error::Invalid(format!("the worker left no file {}", artifact.path.display())));
+        }
+    }
+    let find = |kind: ArtifactKind| artifacts.iter().find(|artifact| artifact.kind == kind);
+    if find(ArtifactKind::Weights).is_none() {
+        return Err(Error::Invalid("the worker left no weights".into()));
+    }
+    let mut all = Vec::new();
+    for (split, kind) in [(Split::Validation, ArtifactKind::ScoresValidation), (Split::Test, ArtifactKind::ScoresTest)]
+    {
+        let artifact = find(kind).ok_or_else(|| Error::Invalid(format!("the worker left no {split} scores")))?;
+        let truths = store.truths(run, split).await?;
+        let path = directory.join(&artifact.path);
+        let sha256 = artifact.sha256.clone();
+        let outcomes = tokio::task::spawn_blocking(move || of_split(split, rule, &path, &sha256, truths))
+            .await
+            .map_err(|error| Error::internal("outcomes were not computed", error))??;
+        all.push(outcomes);
+    }
+    Ok(all)
+}
+
+fn of_split(
+    split: Split,
+    rule: Option<DecisionRule>,
+    path: &Path,
+    sha256: &str,
+    truths: Vec<(i64, LabelSet, CoarseId)>,
+) -> Result<NewOutcomes> {
+    let scores = Scores::read(path, Some(sha256)).map_err(|error| Error::Invalid(error.to_string()))?;
+    if split == Split::Test && scores.len() != truths.len() {
+        return Err(Error::Invalid(format!(
+            "the test scores have {} images, the data set has {}",
+            scores.len(),
+            truths.len()
+        )));
+    }
+    if !scores.image_ids.is_sorted_by(|a, b| a < b) {
+        return Err(Error::Invalid(format!("the {split} scores are not in the order of the images' ids")));
+    }
+    if rule.is_some() != scores.fine.is_some() {
+        return Err(Error::Invalid(format!(
+            "the {split} scores do not fit the objective: fine scores go with a fine objective"
+        )));
+    }
+    let truths: HashMap<i64, (LabelSet, CoarseId)> =
+        truths.into_iter().map(|(id, fine, coarse)| (id, (fine, coarse))).collect();
+    let mut rows = Vec::with_capacity(scores.len());
+    let mut tally = Tally { counts: rule.map(|_| Counts::default()), ..Tally::default() };
+    for (index, &id) in scores.image_ids.iter().enumerate() {
+        let (fine, coarse) = truths.get(&id).ok_or_else(|| {
+            Error::Invalid(format!("the {split} scores name image {id}, which the data set does not have"))
+        })?;
+        let truth = Truth { fine, coarse: *coarse };
+        let decision = decide(scores.fine_row(index).zip(rule), scores.coarse_row(index), truth);
+        tally.images += 1;
+        tally.coarse_correct += u64::from(decision.coarse_correct);
+        if let (Some(counts), Some(outcome)) = (&mut tally.counts, decision.outcome()) {
+            *counts += outcome;
+        }
+        rows.push((id, decision.fine_correct, decision.coarse_correct, decision.coarse));
+    }
+    Ok(NewOutcomes { split, rows, tally })
+}

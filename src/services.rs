@@ -1,0 +1,160 @@
+//! What the handlers of the web layer call: reports, the queue, predictions, image files.
+
+use std::{io::ErrorKind, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{
+    dataset::{decode, transform},
+    domain::{DecisionRule, ImageId, RunId, TopK},
+    error::{Error, Result},
+    explanation::{Head, coarse_only_path, decision_path},
+    inference::{Classifiers, InferenceError, ModelFile},
+    model::ModelSpec,
+    report::{Prediction, Reports, RuleQuery},
+    store::Store,
+    worker::protocol::ArtifactKind,
+};
+
+pub use crate::scheduler::Queue;
+
+/// Longer side of a gallery's thumbnail, in pixels.
+const THUMBNAIL_SIDE: u32 = 240;
+/// Fine labels that a prediction shows unless told otherwise.
+const TOP: usize = 10;
+
+/// Everything that handlers call. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// What pages and API show.
+    pub reports: Reports,
+    /// Submits, cancels, deletes.
+    pub queue: Queue,
+    /// Classifies uploads.
+    pub predictor: Predictor,
+    /// Files of the data sets' images.
+    pub images: Images,
+    /// Something long that the server itself is doing.
+    pub activity: watch::Receiver<Option<Activity>>,
+    /// Whether the database answers.
+    pub store: Store,
+}
+
+/// Something long that the server itself is doing, such as drawing the demo data set.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Activity {
+    /// What, in words.
+    pub text: String,
+    /// Share done, 0 to 1.
+    pub fraction: f64,
+}
+
+/// Classifies uploads with the models of succeeded runs. Nothing of an upload is stored.
+#[derive(Clone, Debug)]
+pub struct Predictor {
+    store: Store,
+    classifiers: Classifiers,
+}
+
+/// `rule=&k=&threshold=&top=`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PredictionOptions {
+    /// `top-k` or `threshold`; by default the run's own.
+    pub rule: Option<String>,
+    /// Labels taken by a top-k rule; 1 by default, since an upload has no truth whose size could be used.
+    pub k: Option<u16>,
+    /// θ; by default the run's.
+    pub threshold: Option<f64>,
+    /// Fine labels shown, most probable first; 10 by default. Those that the rule takes are always shown.
+    pub top: Option<usize>,
+}
+
+impl Predictor {
+    /// Over the runs in `store`.
+    pub fn new(store: Store) -> Self {
+        Self { store, classifiers: Classifiers::default() }
+    }
+
+    /// How a run decides for one upload.
+    pub async fn predict(&self, run: RunId, image: Vec<u8>, options: &PredictionOptions) -> Result<Prediction> {
+        let row = self.store.run(run).await?;
+        let weights = self.store.artifact(run, ArtifactKind::Weights).await?;
+        let taxonomy = self.store.dataset(&row.dataset).await?.taxonomy;
+        let query = RuleQuery { rule: options.rule.clone(), k: options.k, threshold: options.threshold };
+        let rule = match query.resolve(&row.spec)? {
+            Some(DecisionRule::TopK { k: TopK::Oracle }) => {
+                Some(DecisionRule::TopK { k: TopK::Fixed(std::num::NonZeroU16::MIN) })
+            }
+            rule @ (Some(DecisionRule::TopK { k: TopK::Fixed(_) } | DecisionRule::Threshold { .. }) | None) => rule,
+        };
+        let spec = ModelSpec::of(&row.spec, &taxonomy);
+        let file = ModelFile { path: weights.path, sha256: weights.sha256, spec, input_size: row.spec.input_size };
+        let classified = self.classifiers.classify(file, image).await.map_err(|error| match error {
+            InferenceError::Image(error) => Error::Invalid(error.to_string()),
+            InferenceError::Busy => Error::Busy(error.to_string()),
+            InferenceError::Weights(_) | InferenceError::Compute(_) | InferenceError::Cut(_) => {
+                Error::internal(format!("run {run} did not classify an upload"), error)
+            }
+        })?;
+        let logits = &classified.logits;
+        let path = match (&logits.fine, &classified.coarse_layer, spec.activation, rule) {
+            (Some(fine), Some((weight, bias)), Some(activation), Some(rule)) => {
+                let head = Head { activation, coarse_input: spec.coarse_input, weight, bias };
+                decision_path(fine, &head, rule, 0)
+            }
+            _ => coarse_only_path(&logits.coarse),
+        };
+        Ok(Prediction::of(row, &taxonomy, classified.size, &path, options.top.unwrap_or(TOP)))
+    }
+}
+
+/// Files of data-set images.
+#[derive(Clone, Debug)]
+pub struct Images {
+    store: Store,
+}
+
+impl Images {
+    /// Of the data sets in `store`.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The photograph's path; `NotFound` for unknown ids and data sets of labels only.
+    pub async fn file(&self, image: ImageId) -> Result<PathBuf> {
+        let row = self.store.image(image).await?;
+        row.path.ok_or_else(|| Error::NotFound(format!("image {image} belongs to a data set that has labels only")))
+    }
+
+    /// A JPEG thumbnail, made once and kept in the data directory.
+    pub async fn thumbnail(&self, image: ImageId) -> Result<Vec<u8>> {
+        let source = self.file(image).await?;
+        let directory = self.store.data_dir().join("thumbnails");
+        tokio::task::spawn_blocking(move || {
+            let file = directory.join(format!("{image}.jpg"));
+            match std::fs::read(&file) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::internal(format!("{} cannot be read", file.display()), error)),
+            }
+            let picture = decode::open(&source).map_err(|error| Error::NotFound(error.to_string()))?;
+            let bytes = transform::thumbnail(&picture, THUMBNAIL_SIDE)
+                .map_err(|error| Error::internal("a thumbnail was not made", error))?;
+            keep(&directory, &file, &bytes)
+                .map_err(|error| Error::internal(format!("{} cannot be written", file.display()), error))?;
+            Ok(bytes)
+        })
+        .await
+        .map_err(|error| Error::internal("a thumbnail was not made", error))?
+    }
+}
+
+/// Whole or not at all: another request may read the file meanwhile.
+fn keep(directory: &std::path::Path, file: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let temporary = tempfile::NamedTempFile::new_in(directory)?;
+    std::fs::write(temporary.path(), bytes)?;
+    temporary.persist(file).map(drop).map_err(|error| error.error)
+}
