@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType, bail};
 pub(crate) trait Float: WithDType + Default {
     const ZERO: Self;
     const ONE: Self;
+    const NEG_INFINITY: Self;
 
     fn is_nan(self) -> bool;
 }
@@ -13,6 +14,7 @@ pub(crate) trait Float: WithDType + Default {
 impl Float for f32 {
     const ZERO: Self = 0.;
     const ONE: Self = 1.;
+    const NEG_INFINITY: Self = f32::NEG_INFINITY;
 
     fn is_nan(self) -> bool {
         f32::is_nan(self)
@@ -22,6 +24,7 @@ impl Float for f32 {
 impl Float for f64 {
     const ZERO: Self = 0.;
     const ONE: Self = 1.;
+    const NEG_INFINITY: Self = f64::NEG_INFINITY;
 
     fn is_nan(self) -> bool {
         f64::is_nan(self)

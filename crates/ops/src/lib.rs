@@ -36,6 +36,7 @@ mod linear;
 mod parallel;
 mod pool;
 mod simd;
+mod window;
 
 pub use activation::{Activation, relu};
 pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};

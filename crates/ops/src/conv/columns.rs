@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::geometry::Geometry;
-use crate::{float::Float, gemm::Mat};
+use crate::{float::Float, gemm::Mat, window::copy_strided};
 
 /// A part of the output: some rows of one image, or all rows of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,10 @@ impl Tile {
             return Mat::new(&x[start..], depth, columns, g.area());
         }
         let matrix = sized(scratch, depth * columns);
+        if g.stride == 1 && g.out_width == g.width {
+            self.gather_shifted(g, x, group, matrix);
+            return Mat::new(matrix, depth, columns, columns);
+        }
         self.for_each_run(g, group, |row, at, run| match run {
             Run::Outside(len) => matrix[row * columns + at..][..len].fill(T::ZERO),
             Run::Inside { plane, input, len } => {
@@ -122,6 +126,34 @@ impl Tile {
             }
         });
         Mat::new(matrix, depth, columns, columns)
+    }
+
+    /// [`Tile::gather_inputs`] where outputs lie under inputs: each row of the matrix is the plane moved by an offset, as one
+    /// copy, with zeros for what came around the edges.
+    fn gather_shifted<T: Float>(&self, g: &Geometry, x: &[T], group: usize, matrix: &mut [T]) {
+        let (taps, len) = (g.taps(), self.image_columns(g));
+        for (part, target) in matrix.chunks_exact_mut(len).enumerate() {
+            let (row, image) = (part / self.images, self.first_image + part % self.images);
+            let channel = group * g.group_channels() + row / taps;
+            let (ky, kx) = (row % taps / g.kernel_width, row % taps % g.kernel_width);
+            let plane = &x[(image * g.channels + channel) * g.area()..][..g.area()];
+            // The outputs whose input is in the plane at all, and the first of these inputs.
+            let ahead = (self.first_row + ky) * g.width + kx;
+            let behind = g.padding.top * g.width + g.padding.left;
+            let first = behind.saturating_sub(ahead).min(len);
+            let start = (ahead + first).saturating_sub(behind).min(g.area());
+            let end = (first + g.area() - start).min(len);
+            target[..first].fill(T::ZERO);
+            target[first..end].copy_from_slice(&plane[start..start + end - first]);
+            target[end..].fill(T::ZERO);
+            let (inside, _) = g.columns_inside(kx);
+            if inside.len() < g.width {
+                for row in target.chunks_exact_mut(g.width) {
+                    row[..inside.start].fill(T::ZERO);
+                    row[inside.end..].fill(T::ZERO);
+                }
+            }
+        }
     }
 
     /// The transpose of [`Tile::gather_inputs`]: adds each element of the matrix to the input it would come from.
@@ -173,17 +205,6 @@ enum Run {
     Outside(usize),
     /// `len` elements a stride apart, from `input` on in an image plane.
     Inside { plane: usize, input: usize, len: usize },
-}
-
-#[inline(always)]
-fn copy_strided<T: Float>(source: &[T], stride: usize, target: &mut [T]) {
-    if stride == 1 {
-        target.copy_from_slice(&source[..target.len()]);
-    } else {
-        for (target, &value) in target.iter_mut().zip(source.iter().step_by(stride)) {
-            *target = value;
-        }
-    }
 }
 
 /// The first `len` elements of a buffer that grows to hold them; what they hold is stale.

@@ -3,6 +3,7 @@
 use candle_core::{Result, bail};
 
 use super::{Conv2dConfig, Padding};
+use crate::window::outputs_inside;
 
 /// The shapes of one convolution; every number in it is positive, paddings aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,12 +134,7 @@ impl Geometry {
 
     /// The outputs `first..end` of a row whose input at kernel column `kx` is inside the image, and the first such input.
     pub fn columns_inside(&self, kx: usize) -> (std::ops::Range<usize>, usize) {
-        let left = self.padding.left;
-        let first = left.saturating_sub(kx).div_ceil(self.stride);
-        let end = (self.width + left).saturating_sub(kx).div_ceil(self.stride);
-        let end = end.min(self.out_width);
-        let first = first.min(end);
-        (first..end, (first * self.stride + kx).saturating_sub(left))
+        outputs_inside(kx, self.stride, self.padding.left, self.width, self.out_width)
     }
 
     /// The input row under output row `y` at kernel row `ky`, if it is inside the image.

@@ -1,11 +1,15 @@
 //! Max pooling that remembers where each maximum was.
 
-use std::sync::OnceLock;
+use std::{ops::Range, sync::OnceLock};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::float::{Float, elements, ensure_alike, image_dims, storage, with_float};
+use crate::{
+    float::{Float, elements, ensure_alike, image_dims, storage, with_float},
+    simd::{Isa, Kernel},
+    window::{copy_strided, outputs_inside},
+};
 
 /// A square window and how it moves, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,42 +67,63 @@ struct MaxPool {
 
 impl MaxPool {
     fn forward<T: Float>(&self, x: &[T]) -> (Vec<T>, Vec<u32>) {
+        let isa = Isa::detect();
         let (area, out_area) = (self.input.0 * self.input.1, self.output.0 * self.output.1);
         let mut y = vec![T::ZERO; x.len() / area * out_area];
         let mut maxima = vec![0; y.len()];
         y.par_chunks_mut(out_area)
             .zip(maxima.par_chunks_mut(out_area))
             .zip(x.par_chunks(area))
-            .for_each(|((y, maxima), x)| self.pool_plane(x, y, maxima));
+            .for_each(|((y, maxima), x)| isa.run(PoolPlane { pool: self, x, y, maxima }));
         (y, maxima)
     }
 
-    fn pool_plane<T: Float>(&self, x: &[T], y: &mut [T], maxima: &mut [u32]) {
-        let (height, width) = self.input;
-        let outputs = y.iter_mut().zip(maxima).enumerate();
-        for (index, (y, maximum)) in outputs {
-            let rows = self.window(index / self.output.1, height);
-            let columns = self.window(index % self.output.1, width);
-            let mut at = rows.start * width + columns.start;
-            let mut best = x[at];
-            for row in rows {
-                let start = row * width;
-                for (at_here, &value) in (start..).zip(&x[start..start + width]).take(columns.end).skip(columns.start) {
-                    if value > best || value.is_nan() {
-                        (best, at) = (value, at_here);
-                    }
-                }
-            }
-            *y = best;
-            *maximum = at as u32;
-        }
-    }
-
     /// The pixels under a window along one axis; never empty, as the padding is at most half a kernel.
-    fn window(&self, index: usize, len: usize) -> std::ops::Range<usize> {
+    fn window(&self, index: usize, len: usize) -> Range<usize> {
         let Pool2dConfig { kernel, stride, padding } = self.config;
         let start = index * stride;
         start.saturating_sub(padding)..(start + kernel - padding).min(len)
+    }
+}
+
+/// One plane, a row of outputs at a time: each position of the window is compared for all of the row at once.
+struct PoolPlane<'a, T> {
+    pool: &'a MaxPool,
+    x: &'a [T],
+    y: &'a mut [T],
+    maxima: &'a mut [u32],
+}
+
+impl<T: Float> Kernel for PoolPlane<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let ((height, width), (_, out_width)) = (self.pool.input, self.pool.output);
+        let Pool2dConfig { kernel, stride, padding } = self.pool.config;
+        let mut pixels = vec![T::ZERO; out_width];
+        let rows = self.y.chunks_exact_mut(out_width).zip(self.maxima.chunks_exact_mut(out_width));
+        for (index, (y, maxima)) in rows.enumerate() {
+            let window = self.pool.window(index, height);
+            for (column, maximum) in maxima.iter_mut().enumerate() {
+                *maximum = (window.start * width + self.pool.window(column, width).start) as u32;
+            }
+            y.fill(T::NEG_INFINITY);
+            for row in window {
+                for tap in 0..kernel {
+                    let (inside, first) = outputs_inside(tap, stride, padding, width, out_width);
+                    let (y, maxima) = (&mut y[inside.clone()], &mut maxima[inside.clone()]);
+                    let pixels = &mut pixels[inside];
+                    let at = row * width + first;
+                    copy_strided(&self.x[at..(row + 1) * width], stride, pixels);
+                    for (i, ((y, maximum), &pixel)) in y.iter_mut().zip(maxima).zip(&*pixels).enumerate() {
+                        let larger = pixel > *y || pixel.is_nan();
+                        *y = if larger { pixel } else { *y };
+                        *maximum = if larger { (at + i * stride) as u32 } else { *maximum };
+                    }
+                }
+            }
+        }
     }
 }
 
