@@ -6,8 +6,8 @@
 //! shapes are errors that name the shapes, never panics.
 //!
 //! **Reproducible**: the work is cut by shape and number of threads alone, and partial sums are added in a fixed order, so the
-//! same call gives the same bits each time, gradients included. Only the weight gradient of [`conv2d`] and what the `gemm`
-//! crate parallelises depend on the number of threads.
+//! same call gives the same bits each time, gradients included. With another number of threads, only what is computed as a
+//! product of matrices ([`linear`], and [`conv2d`] unless depthwise) may differ in the last digits.
 //!
 //! ```
 //! use candle_core::{DType, Device, Var};

@@ -90,17 +90,22 @@ pub(super) fn backward_data<T: Float>(g: &Geometry, dy: &[T], weight: &[T]) -> V
 
 /// The weights of [`Geometry::backward_data`]: `[c, o / groups, kh, kw]`, each kernel turned by half a turn.
 fn flipped<T: Float>(g: &Geometry, weight: &[T]) -> Vec<T> {
+    /// Rows per task: neighbours in the source, so that its cache lines are used in full.
+    const ROWS: usize = 16;
     let (channels, filters, taps) = (g.group_channels(), g.group_filters(), g.taps());
     let mut flipped = vec![T::ZERO; g.weight_len()];
-    for (row, target) in flipped.chunks_exact_mut(filters * taps).enumerate() {
-        let (group, channel) = (row / channels, row % channels);
-        for (filter, target) in target.chunks_exact_mut(taps).enumerate() {
-            let start = ((group * filters + filter) * channels + channel) * taps;
-            for (target, &value) in target.iter_mut().zip(weight[start..start + taps].iter().rev()) {
-                *target = value;
+    flipped.par_chunks_mut(ROWS * filters * taps).enumerate().for_each(|(block, target)| {
+        for filter in 0..filters {
+            for (row, target) in (block * ROWS..).zip(target.chunks_exact_mut(filters * taps)) {
+                let (group, channel) = (row / channels, row % channels);
+                let kernel = ((group * filters + filter) * channels + channel) * taps;
+                let target = &mut target[filter * taps..][..taps];
+                for (target, &value) in target.iter_mut().zip(weight[kernel..kernel + taps].iter().rev()) {
+                    *target = value;
+                }
             }
         }
-    }
+    });
     flipped
 }
 
@@ -136,27 +141,25 @@ fn scattered<T: Float>(g: &Geometry, dy: &[T], weight: &[T]) -> Vec<T> {
 }
 
 /// `dweight = dy · columns(x)^T`, summed over tiles. Each thread's share of the tiles has a sum of its own, and these are added
-/// in order.
+/// in order; but where a sum is larger than what it is made from, the threads share each product instead.
 pub(super) fn backward_weight<T: Float>(g: &Geometry, x: &[T], dy: &[T]) -> Vec<T> {
     let threads = rayon::current_num_threads();
-    let tiles = Tile::plan(g, threads);
-    let add = |sum: &mut [T], scratch: &mut Scratch<T>, tile: Tile, parallelism: Parallelism| {
-        let (filters, depth) = (g.group_filters(), g.depth());
-        for (group, sum) in sum.chunks_exact_mut(filters * depth).enumerate() {
-            let inputs = tile.gather_inputs(g, x, group, &mut scratch.inputs);
-            let outputs = tile.gather_outputs(g, dy, group, &mut scratch.outputs);
-            let mut sum = MatMut::new(sum, filters, depth);
-            multiply(&mut sum, Store::Add, outputs, inputs.transposed(), parallelism);
-        }
-    };
+    let one_sum = g.group_filters() >= g.batch * g.out_area();
+    let tiles = Tile::plan(g, if one_sum { 1 } else { threads });
     let sum_of = |tiles: &[Tile], parallelism: Parallelism| {
+        let (filters, depth) = (g.group_filters(), g.depth());
         let (mut sum, mut scratch) = (vec![T::ZERO; g.weight_len()], Scratch::default());
-        for &tile in tiles {
-            add(&mut sum, &mut scratch, tile, parallelism);
+        for (index, tile) in tiles.iter().enumerate() {
+            let store = if index == 0 { Store::Replace } else { Store::Add };
+            for (group, sum) in sum.chunks_exact_mut(filters * depth).enumerate() {
+                let inputs = tile.gather_inputs(g, x, group, &mut scratch.inputs);
+                let outputs = tile.gather_outputs(g, dy, group, &mut scratch.outputs);
+                multiply(&mut MatMut::new(sum, filters, depth), store, outputs, inputs.transposed(), parallelism);
+            }
         }
         sum
     };
-    if tiles.len() < threads {
+    if one_sum || tiles.len() < threads {
         return sum_of(&tiles, Parallelism::Rayon(0));
     }
     let shares = tiles.par_chunks(tiles.len().div_ceil(threads));
