@@ -8,6 +8,7 @@ pub mod coco;
 pub mod decode;
 pub mod loader;
 mod random;
+pub mod scenes;
 mod split;
 pub mod transform;
 

@@ -12,6 +12,8 @@ pub(super) enum Purpose {
     Order,
     /// The augmentation: one stream per epoch and sample.
     Augmentation,
+    /// The scenes of the demo: one stream per split and scene.
+    Scene,
 }
 
 /// The stream of `purpose` under `seed`; `major` and `minor` number the streams of one purpose.

@@ -2,6 +2,7 @@
 
 mod import;
 mod loader;
+mod scenes;
 mod transform;
 
 use std::path::{Path, PathBuf};
