@@ -1,6 +1,9 @@
-//! From the scores of one image to its outcome.
+//! From scores to decisions, and their counts.
 
-use crate::domain::{CoarseId, DecisionRule, LabelSet, Outcome, decision::arg_max};
+use crate::{
+    domain::{CoarseId, Counts, DecisionRule, LabelSet, Outcome, Tally, decision::arg_max},
+    exchange::Scores,
+};
 
 /// What is true of one image.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,25 @@ pub fn decide(fine: Option<(&[f32], DecisionRule)>, coarse: &[f32], truth: Truth
         coarse_correct: coarse == truth.coarse,
         fine,
         coarse,
+    }
+}
+
+/// Decides every image of a split. `truths`: one per row of `scores`; `rule`: `None` for a coarse-only run.
+pub fn decide_all<'a>(
+    scores: &Scores,
+    truths: impl IntoIterator<Item = Truth<'a>>,
+    rule: Option<DecisionRule>,
+) -> Vec<Decision> {
+    let one = |(row, truth)| decide(scores.fine_row(row).zip(rule), scores.coarse_row(row), truth);
+    (0..scores.len()).zip(truths).map(one).collect()
+}
+
+/// Counts the decisions of a split; `rule` as it was given to [`decide_all`].
+pub fn tally(decisions: &[Decision], rule: Option<DecisionRule>) -> Tally {
+    Tally {
+        images: decisions.len() as u64,
+        coarse_correct: decisions.iter().filter(|decision| decision.coarse_correct).count() as u64,
+        counts: rule.map(|_| decisions.iter().filter_map(Decision::outcome).collect::<Counts>()),
     }
 }
 

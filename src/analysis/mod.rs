@@ -3,5 +3,5 @@
 pub mod decide;
 pub mod interval;
 
-pub use decide::{Decision, Truth, decide};
+pub use decide::{Decision, Truth, decide, decide_all, tally};
 pub use interval::{Interval, bootstrap_if1, wilson};

@@ -17,7 +17,7 @@ pub use decision::{DecisionRule, Threshold, TopK};
 pub use ids::{AttemptId, CoarseId, DatasetId, FineId, ImageId, RunId};
 pub use indices::{Indices, ratio};
 pub use label_set::LabelSet;
-pub use outcome::{Counts, Outcome};
+pub use outcome::{Counts, Outcome, Tally};
 pub use progress::{EpochPoint, LogLine, Progress};
 pub use run_state::{RunStatus, Split};
 pub use spec::RunSpec;

@@ -4,7 +4,7 @@ use std::{fmt, ops::AddAssign, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::Indices;
+use super::{Indices, ratio};
 
 /// Whether the fine set and the coarse category of one image were right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -92,6 +92,29 @@ pub struct Counts {
     pub ffct: u64,
     /// Fine false, coarse false.
     pub ffcf: u64,
+}
+
+/// The decisions of one split, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All images.
+    pub images: u64,
+    /// Images with the right category.
+    pub coarse_correct: u64,
+    /// The four counts; `None` for a coarse-only run.
+    pub counts: Option<Counts>,
+}
+
+impl Tally {
+    /// Coarse accuracy: the share of images with the right category.
+    pub fn coarse_accuracy(self) -> Option<f64> {
+        ratio(self.coarse_correct, self.images)
+    }
+
+    /// The indices; `None` for a coarse-only run.
+    pub fn indices(self) -> Option<Indices> {
+        self.counts.map(Indices::of)
+    }
 }
 
 impl Counts {

@@ -1,4 +1,4 @@
-//! A model on the images of a split: logits, scores, and the outcomes that a decision rule makes of them.
+//! A model on the images of a split: logits and scores.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     dataset::{LoadError, Loader, LoaderConfig, Sample},
-    domain::{CoarseId, Counts, DecisionRule, LabelSet, Outcome, Split, decision::arg_max, ratio, spec::Augmentation},
+    domain::{Split, spec::Augmentation},
     exchange::{FineScores, Scores},
     model::{Classifier, Logits},
 };
@@ -138,44 +138,6 @@ pub fn scores(
         (Some(_) | None, Some(_) | None, Some(_) | None) => None,
     };
     Ok(Scores { split, image_ids, coarse_count: spec.coarse_count, coarse_logits: logits.coarse, fine })
-}
-
-/// What was decided for one image.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// The fine labels that the rule took; empty for a coarse-only model.
-    pub predicted: LabelSet,
-    /// The category with the highest logit.
-    pub coarse: CoarseId,
-    /// Whether that category is the true one.
-    pub coarse_right: bool,
-    /// `None` for a coarse-only model, whose fine half is neither right nor wrong.
-    pub outcome: Option<Outcome>,
-}
-
-/// What `rule` makes of each image's scores, given its truth. `truths` has one entry per row of `scores`; `rule` is
-/// `None` for a coarse-only model.
-pub fn decisions<'a>(
-    scores: &Scores,
-    truths: impl Iterator<Item = (&'a LabelSet, CoarseId)>,
-    rule: Option<DecisionRule>,
-) -> Vec<Decision> {
-    let decide = |(row, (labels, category)): (usize, (&LabelSet, CoarseId))| {
-        let coarse = CoarseId(arg_max(scores.coarse_row(row)) as u16);
-        let coarse_right = coarse == category;
-        let predicted = rule.zip(scores.fine_row(row)).map(|(rule, logits)| rule.decide(logits, labels.len()));
-        let outcome = predicted.as_ref().map(|predicted| Outcome::of(predicted == labels, coarse_right));
-        Decision { predicted: predicted.unwrap_or_default(), coarse, coarse_right, outcome }
-    };
-    (0..scores.len()).zip(truths).map(decide).collect()
-}
-
-/// The counts of a split's outcomes (`None` for a coarse-only model) and its coarse accuracy (`None` without images).
-pub fn summary(decisions: &[Decision]) -> (Option<Counts>, Option<f64>) {
-    let outcomes: Option<Vec<Outcome>> = decisions.iter().map(|decision| decision.outcome).collect();
-    let counts = outcomes.filter(|outcomes| !outcomes.is_empty()).map(Counts::from_iter);
-    let right = decisions.iter().filter(|decision| decision.coarse_right).count();
-    (counts, ratio(right as u64, decisions.len() as u64))
 }
 
 #[cfg(test)]

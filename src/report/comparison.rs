@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use super::{DatasetBrief, Figure, Figures, PaperTable, RunBrief, paper_tables, reports::brief, rule::rule_words};
 use crate::{
     domain::{
-        Counts, RunId, RunStatus,
+        Counts, RunId, RunStatus, Tally,
         spec::{Backbone, Objective},
     },
-    store::{DatasetRow, RunRow, Tally},
+    store::{DatasetRow, RunRow},
 };
 
 /// The comparison of one data set's runs.

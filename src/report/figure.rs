@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     analysis::{Interval, bootstrap_if1, wilson},
-    domain::{Counts, Indices, ratio},
-    store::Tally,
+    domain::{Counts, Indices, Tally, ratio},
 };
 
 /// The same counts always get the same interval.
@@ -97,9 +96,9 @@ impl Figures {
             return Self::of_run(*test);
         }
         let column = |of: fn(Indices) -> Option<f64>| {
-            Figure::mean(&tests.iter().map(|test| of(test.counts?.indices())).collect::<Vec<_>>())
+            Figure::mean(&tests.iter().map(|test| of(test.indices()?)).collect::<Vec<_>>())
         };
-        let accuracies: Vec<_> = tests.iter().map(|test| ratio(test.coarse_correct, test.images)).collect();
+        let accuracies: Vec<_> = tests.iter().map(|test| test.coarse_accuracy()).collect();
         Self {
             ia: column(|indices| indices.ia),
             ip: column(|indices| indices.ip),

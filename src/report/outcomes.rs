@@ -185,7 +185,7 @@ fn item(
 }
 
 /// The row of an image in a score file, whose ids are ascending.
-pub(super) fn row_of(scores: &Scores, source_id: i64) -> Result<usize> {
+fn row_of(scores: &Scores, source_id: i64) -> Result<usize> {
     scores
         .image_ids
         .binary_search(&source_id)

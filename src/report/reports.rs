@@ -14,8 +14,8 @@ use super::{
     run::IndicesReport,
 };
 use crate::{
-    analysis::{Truth, decide},
-    domain::{Counts, RunId, RunStatus, Split, ratio},
+    analysis::{Truth, decide_all, tally},
+    domain::{RunId, RunStatus, Split, Tally},
     error::{Error, Result},
     exchange::Scores,
     store::{RunFilter, RunRow, Store},
@@ -134,30 +134,28 @@ impl Reports {
         let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
         let scores = self.scores(id, Split::Test).await?;
         let truths = self.store.truths(id, Split::Test).await?;
-        let (mut counts, mut coarse_correct) = (Counts::default(), 0);
-        for (source_id, fine, coarse) in &truths {
-            let index = outcomes::row_of(&scores, *source_id)?;
-            let truth = Truth { fine, coarse: *coarse };
-            let decision = decide(scores.fine_row(index).zip(rule), scores.coarse_row(index), truth);
-            coarse_correct += u64::from(decision.coarse_correct);
-            if let Some(outcome) = decision.outcome() {
-                counts += outcome;
-            }
+        if scores.len() != truths.len() {
+            return Err(Error::internal(
+                "scores and data set differ",
+                format!("{} and {} images", scores.len(), truths.len()),
+            ));
         }
-        let counts = rule.map(|_| counts);
-        let indices = counts.map(Counts::indices);
+        // Both are in the order of the images' ids.
+        let truths = truths.iter().map(|(_, fine, coarse)| Truth { fine, coarse: *coarse });
+        let tally = tally(&decide_all(&scores, truths, rule), rule);
+        let indices = tally.indices();
         Ok(IndicesReport {
             run: id,
             rule,
             alpha,
-            counts,
+            counts: tally.counts,
             ia: indices.and_then(|i| i.ia),
             ip: indices.and_then(|i| i.ip),
             ir: indices.and_then(|i| i.ir),
             if_alpha: indices.and_then(|i| i.if_alpha(alpha)),
             f_beta: indices.and_then(|i| i.f_beta(alpha)),
             if1: indices.and_then(|i| i.if1),
-            coarse_accuracy: ratio(coarse_correct, truths.len() as u64),
+            coarse_accuracy: tally.coarse_accuracy(),
             fine_exact_match: indices.and_then(|i| i.fine_exact_match),
         })
     }
@@ -235,8 +233,8 @@ pub(super) fn brief(row: RunRow) -> RunBrief {
         backbone: row.spec.backbone,
         objective: row.spec.objective,
         progress: row.progress,
-        ia: row.test.and_then(|test| test.counts?.indices().ia),
-        coarse_accuracy: row.test.and_then(|test| ratio(test.coarse_correct, test.images)),
+        ia: row.test.and_then(|test| test.indices()?.ia),
+        coarse_accuracy: row.test.and_then(Tally::coarse_accuracy),
         error: row.error,
         submitted_at: row.submitted_at,
         started_at: row.started_at,

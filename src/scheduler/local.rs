@@ -60,6 +60,8 @@ fn spawn(claim: &Claim, worker_url: &str, token: &str) -> std::io::Result<Child>
     Command::new(std::env::current_exe()?)
         .args(["worker", "--end-with-stdin", "--server", worker_url, "--attempt", &claim.attempt.to_string()])
         .env(TOKEN_VARIABLE, token)
+        // candle's own pool, used for sums of gradients, spins and takes the processor from rayon's, which does the work.
+        .env("CANDLE_NUM_THREADS", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

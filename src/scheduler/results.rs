@@ -6,11 +6,11 @@ use std::{
 };
 
 use crate::{
-    analysis::{Truth, decide},
-    domain::{AttemptId, CoarseId, Counts, DecisionRule, LabelSet, RunId, Split},
+    analysis::{Truth, decide_all, tally},
+    domain::{AttemptId, CoarseId, DecisionRule, LabelSet, RunId, Split},
     error::{Error, Result},
     exchange::Scores,
-    store::{NewOutcomes, Store, Tally},
+    store::{NewOutcomes, Store},
     worker::protocol::{Artifact, ArtifactKind},
 };
 
@@ -73,20 +73,21 @@ fn of_split(
     }
     let truths: HashMap<i64, (LabelSet, CoarseId)> =
         truths.into_iter().map(|(id, fine, coarse)| (id, (fine, coarse))).collect();
-    let mut rows = Vec::with_capacity(scores.len());
-    let mut tally = Tally { counts: rule.map(|_| Counts::default()), ..Tally::default() };
-    for (index, &id) in scores.image_ids.iter().enumerate() {
-        let (fine, coarse) = truths.get(&id).ok_or_else(|| {
-            Error::Invalid(format!("the {split} scores name image {id}, which the data set does not have"))
-        })?;
-        let truth = Truth { fine, coarse: *coarse };
-        let decision = decide(scores.fine_row(index).zip(rule), scores.coarse_row(index), truth);
-        tally.images += 1;
-        tally.coarse_correct += u64::from(decision.coarse_correct);
-        if let (Some(counts), Some(outcome)) = (&mut tally.counts, decision.outcome()) {
-            *counts += outcome;
-        }
-        rows.push((id, decision.fine_correct, decision.coarse_correct, decision.coarse));
-    }
-    Ok(NewOutcomes { split, rows, tally })
+    let truths = scores
+        .image_ids
+        .iter()
+        .map(|id| {
+            let (fine, coarse) = truths.get(id).ok_or_else(|| {
+                Error::Invalid(format!("the {split} scores name image {id}, which the data set does not have"))
+            })?;
+            Ok(Truth { fine, coarse: *coarse })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let decisions = decide_all(&scores, truths, rule);
+    let rows = scores
+        .image_ids
+        .iter()
+        .zip(&decisions)
+        .map(|(id, decision)| (*id, decision.fine_correct, decision.coarse_correct, decision.coarse));
+    Ok(NewOutcomes { split, rows: rows.collect(), tally: tally(&decisions, rule) })
 }

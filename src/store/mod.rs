@@ -22,7 +22,7 @@ use sqlx::{
 use crate::error::{Error, Result};
 
 pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
-pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow, Tally};
+pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow};
 pub use queue::{Claim, Ending};
 pub use runs::{RunFilter, RunRow};
 

@@ -4,21 +4,10 @@ use sqlx::SqliteConnection;
 
 use super::{Store, from_json, to_json};
 use crate::{
-    domain::{CoarseId, Counts, FineId, ImageId, LabelSet, Outcome, RunId, Split},
+    domain::{CoarseId, Counts, FineId, ImageId, LabelSet, Outcome, RunId, Split, Tally},
     error::{Error, Result},
     worker::protocol::{Artifact, ArtifactKind},
 };
-
-/// Outcomes of one split, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// All images.
-    pub images: u64,
-    /// Images with the right category.
-    pub coarse_correct: u64,
-    /// The four counts; `None` for a coarse-only run.
-    pub counts: Option<Counts>,
-}
 
 /// A [`Tally`] as its columns.
 pub(super) struct TallyRow {

@@ -1,8 +1,8 @@
 //! Runs as they are read: rows, epochs, logs.
 
-use super::{Store, Tally, from_json, outcomes::TallyRow, word};
+use super::{Store, from_json, outcomes::TallyRow, word};
 use crate::{
-    domain::{AttemptId, DatasetId, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, Split},
+    domain::{AttemptId, DatasetId, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, Split, Tally},
     error::{Error, Result},
 };
 

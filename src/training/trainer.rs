@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{LearningRate, Observer, Optimizer, Trained, TrainingError, TrainingEvent, event::Throttle};
 use crate::{
+    analysis::{Truth, decide_all, tally},
     dataset::{Batch, Loader, LoaderConfig, Sample, TrainingData, validation_split},
     domain::{RunSpec, Split},
     evaluation::{self, EvaluationConfig, Percentiles},
@@ -137,15 +138,14 @@ impl<'a> Trainer<'a> {
         let scores =
             evaluation::scores(&self.model, Split::Validation, self.ids(), logits.clone(), &Percentiles::default())?;
         let truths = self.validation.iter().map(|&index| &self.samples[index]);
-        let truths = truths.map(|sample| (&sample.labels, sample.coarse));
-        let decisions = evaluation::decisions(&scores, truths, spec.own_rule());
-        let (validation_counts, validation_coarse_accuracy) = evaluation::summary(&decisions);
+        let truths = truths.map(|sample| Truth { fine: &sample.labels, coarse: sample.coarse });
+        let tally = tally(&decide_all(&scores, truths, spec.own_rule()), spec.own_rule());
         go_on!(observer.on(TrainingEvent::EpochEnded {
             epoch,
             train_loss: sum / steps as f64,
             validation_loss,
-            validation_counts,
-            validation_coarse_accuracy,
+            validation_counts: tally.counts.filter(|counts| counts.total() > 0),
+            validation_coarse_accuracy: tally.coarse_accuracy(),
             learning_rate,
             seconds: began.elapsed().as_secs_f64(),
         }));
