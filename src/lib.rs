@@ -2,7 +2,10 @@
 //! Twograin.
 
 pub mod analysis;
+pub mod app;
+pub mod config;
 pub mod dataset;
+pub mod demo;
 pub mod domain;
 pub mod error;
 pub mod evaluation;
@@ -15,4 +18,5 @@ pub mod scheduler;
 pub mod services;
 pub mod store;
 pub mod training;
+pub mod web;
 pub mod worker;

@@ -37,8 +37,6 @@ pub struct Services {
     pub images: Images,
     /// Something long that the server itself is doing.
     pub activity: watch::Receiver<Option<Activity>>,
-    /// Whether the database answers.
-    pub store: Store,
 }
 
 /// Something long that the server itself is doing, such as drawing the demo data set.

@@ -25,10 +25,10 @@ pub use run::{IndicesReport, RunBrief, RunReport, RunResults};
 
 pub use crate::domain::{EpochPoint, LogLine, Progress};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A part of a list, and where it goes on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Listing<T> {
     /// The items, in order.
     pub items: Vec<T>,

@@ -1,6 +1,6 @@
 //! The decision path of one uploaded photograph.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{RunBrief, reports::brief, rule::rule_words};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How one run decided for one image: image → fine labels → category.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Prediction {
     /// The run whose model decided.
     pub run: RunBrief,
@@ -37,7 +37,7 @@ pub struct Prediction {
 }
 
 /// One fine label's part in the decision.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PredictedLabel {
     /// Its name.
     pub name: String,
@@ -58,7 +58,7 @@ pub struct PredictedLabel {
 }
 
 /// A fine label's contribution to a category's logit.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Contribution {
     /// The category.
     pub coarse: String,
@@ -67,7 +67,7 @@ pub struct Contribution {
 }
 
 /// One category.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PredictedCategory {
     /// Its name.
     pub name: String,

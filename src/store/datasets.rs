@@ -128,12 +128,13 @@ impl Store {
             )
             .execute(&mut *transaction)
             .await?;
+            // `cross join` keeps SQLite from scanning the JSON once per image.
             sqlx::query!(
                 "insert into image_label (image_id, fine)
                  select image.id, label.value
                  from json_each(?) as entry
-                 join image on image.dataset_id = ? and image.split = ? and image.source_id = entry.value ->> 0
-                 join json_each(entry.value, '$[5]') as label",
+                 cross join image on image.dataset_id = ? and image.split = ? and image.source_id = entry.value ->> 0
+                 cross join json_each(entry.value, '$[5]') as label",
                 images,
                 id,
                 split

@@ -82,12 +82,6 @@ impl Store {
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
-
-    /// Whether the database answers.
-    pub async fn ready(&self) -> Result<()> {
-        sqlx::query_scalar!("select 1 as one").fetch_one(&self.reader).await?;
-        Ok(())
-    }
 }
 
 /// A column that holds JSON which this program wrote.

@@ -192,12 +192,14 @@ impl Store {
 /// Records the outcomes of one split within the transaction that ends the run.
 pub(super) async fn insert(connection: &mut SqliteConnection, run: RunId, new: &NewOutcomes, rows: &str) -> Result<()> {
     let (split, dataset_split) = (new.split.as_str(), new.split.of_dataset());
+    // `cross join` keeps SQLite from scanning the JSON once per image.
     let inserted = sqlx::query!(
         "insert into outcome (run_id, image_id, split, fine_correct, coarse_correct, predicted_coarse)
          select run.id, image.id, ?1, entry.value ->> 1, entry.value ->> 2, entry.value ->> 3
-         from json_each(?2) as entry
-         join run on run.id = ?3
-         join image on image.dataset_id = run.dataset_id and image.split = ?4 and image.source_id = entry.value ->> 0",
+         from run
+         cross join json_each(?2) as entry
+         cross join image on image.dataset_id = run.dataset_id and image.split = ?4 and image.source_id = entry.value ->> 0
+         where run.id = ?3",
         split,
         rows,
         run.0,

@@ -3,6 +3,7 @@
 //!
 //! The test images are touched by the final evaluation alone.
 
+mod demo;
 mod event;
 mod optimizer;
 mod schedule;
@@ -21,6 +22,7 @@ use crate::{
     model::{Classifier, WeightsError},
 };
 
+pub use demo::demo_specs;
 pub use event::{Observer, TrainingEvent};
 pub use optimizer::Optimizer;
 pub use schedule::LearningRate;

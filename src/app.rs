@@ -1,0 +1,149 @@
+//! Composition: configuration → store → scheduler → router → graceful shutdown.
+
+use std::{fs::File, net::SocketAddr};
+
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+use crate::{
+    config::Config,
+    demo,
+    error::{Error, Result},
+    report::Reports,
+    scheduler::{self, Queue},
+    services::{Activity, Images, Predictor, Services},
+    store::{Store, StoreConfig},
+    web,
+};
+
+/// What the server does on its own when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing.
+    Serve,
+    /// Makes the demo data set and queues its comparison, as far as they are not there yet.
+    Demo,
+}
+
+/// A running server.
+pub struct Server {
+    /// Where pages and API are served.
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    pages: JoinHandle<std::io::Result<()>>,
+    workers: JoinHandle<std::io::Result<()>>,
+    scheduler: JoinHandle<()>,
+    // Held until the end: one server per data directory.
+    _lock: File,
+}
+
+impl Server {
+    /// Opens the data directory, binds the addresses and starts serving.
+    pub async fn start(config: &Config, start: Start) -> Result<Self> {
+        let pages = bind(config.listen, "--listen").await?;
+        let workers = bind(config.worker_listen, "--worker-listen").await?;
+        let local = |listener: &TcpListener| {
+            listener.local_addr().map_err(|error| Error::internal("a listener has no address", error))
+        };
+        let (address, worker_address) = (local(&pages)?, local(&workers)?);
+
+        let store = StoreConfig { data_dir: config.data.data_dir.clone(), database: config.data.database.clone() };
+        let store = Store::open(&store).await?;
+        let lock = lock(&store)?;
+        let queue = Queue::new(store.clone());
+        let (activity, watched) = watch::channel::<Option<Activity>>(None);
+        let services = Services {
+            reports: Reports::new(store.clone()),
+            queue: queue.clone(),
+            predictor: Predictor::new(store.clone()),
+            images: Images::new(store.clone()),
+            activity: watched,
+        };
+        let security = web::Security { loopback_only: address.ip().is_loopback() };
+        let (stop, stopped) = watch::channel(false);
+        let pages = tokio::spawn(web::serve(pages, web::router(services, security), stopped.clone()));
+        let workers = tokio::spawn(web::serve(workers, web::worker::router(queue.clone()), stopped.clone()));
+        let scheduler = tokio::spawn(scheduler::run(queue.clone(), format!("http://{worker_address}"), stopped));
+        match start {
+            Start::Serve => {}
+            Start::Demo => drop(tokio::spawn(demo::prepare(store, queue, activity))),
+        }
+        Ok(Self { address, stop, pages, workers, scheduler, _lock: lock })
+    }
+
+    /// Ends the server: what was asked is answered, the running worker is ended and its run goes back to the queue.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        // The scheduler first: it needs nothing of the others, and they may wait for slow readers.
+        for (what, end) in [
+            ("scheduler", self.scheduler.await),
+            ("pages", flat(self.pages).await),
+            ("workers", flat(self.workers).await),
+        ] {
+            if let Err(error) = end {
+                tracing::error!(%error, "{what}");
+            }
+        }
+    }
+}
+
+/// Runs a server until Ctrl-C or SIGTERM. `started` is called with its address.
+pub async fn run(config: &Config, start: Start, started: impl FnOnce(SocketAddr)) -> Result<()> {
+    let server = Server::start(config, start).await?;
+    started(server.address);
+    asked_to_stop().await;
+    tracing::info!("stopping");
+    server.stop().await;
+    Ok(())
+}
+
+async fn flat(task: JoinHandle<std::io::Result<()>>) -> std::result::Result<(), tokio::task::JoinError> {
+    match task.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a listener failed");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::Invalid(format!("{flag} {address} cannot be used: {error}; choose another one, or end what uses it"))
+    })
+}
+
+/// One server per data directory: two would give the same run to two workers.
+fn lock(store: &Store) -> Result<File> {
+    let path = store.data_dir().join("server.lock");
+    let file = File::create(&path).map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(Error::Conflict(format!(
+            "another server runs on the data directory {}; end it, or choose another one with --data-dir",
+            store.data_dir().display()
+        ))),
+    }
+}
+
+#[cfg(unix)]
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be heard");
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+async fn asked_to_stop() {
+    let _ = tokio::signal::ctrl_c().await;
+}

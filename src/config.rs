@@ -1,0 +1,127 @@
+//! Flags and environment → one typed [`Config`].
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+};
+
+use clap::{Args, builder::FalseyValueParser};
+
+/// What the server runs with. A value is valid: an address that needs `--insecure` came with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where pages and API are served.
+    pub listen: SocketAddr,
+    /// Where workers report: token-protected endpoints and nothing else. Port 0: any free one.
+    pub worker_listen: SocketAddr,
+    /// Where everything is kept.
+    pub data: DataConfig,
+    /// Whether an address that other machines reach was allowed explicitly.
+    pub insecure: bool,
+}
+
+/// Where everything is kept, as flags.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct DataConfig {
+    /// Directory for the database, scores, weights, checkpoints and demo images
+    ///
+    /// It is created when it does not exist. Copy it to keep or to move everything.
+    #[arg(long, value_name = "DIR", env = "TWOGRAIN_DATA_DIR", default_value = "./twograin-data")]
+    pub data_dir: PathBuf,
+
+    /// The SQLite database, when it is to stand outside the data directory [default: twograin.db in the data directory]
+    ///
+    /// Needed when the data directory is on a network file system, where SQLite's write-ahead log does not work.
+    #[arg(long, value_name = "FILE", env = "TWOGRAIN_DATABASE")]
+    pub database: Option<PathBuf>,
+}
+
+/// The server's flags, as given.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Address and port of the pages and the API
+    ///
+    /// There are no accounts yet, so an address that other machines can reach is refused without --insecure.
+    #[arg(long, value_name = "ADDRESS", env = "TWOGRAIN_LISTEN", default_value = "127.0.0.1:8080", value_parser = address)]
+    listen: SocketAddr,
+
+    #[command(flatten)]
+    data: DataConfig,
+
+    /// Address and port where training processes report to the server; port 0 takes a free one
+    ///
+    /// Serves endpoints for workers alone, each protected by a token that a training process gets when it is started.
+    #[arg(long, value_name = "ADDRESS", env = "TWOGRAIN_WORKER_LISTEN", default_value = "127.0.0.1:0", value_parser = address)]
+    worker_listen: SocketAddr,
+
+    /// Allow a --listen address that other machines can reach
+    ///
+    /// Whoever reaches it can read everything, start and delete runs. Use it behind something that asks who is there.
+    #[arg(long, env = "TWOGRAIN_INSECURE", value_parser = FalseyValueParser::new())]
+    insecure: bool,
+}
+
+impl TryFrom<ServeArgs> for Config {
+    type Error = String;
+
+    fn try_from(args: ServeArgs) -> Result<Self, String> {
+        let ServeArgs { listen, data, worker_listen, insecure } = args;
+        if !listen.ip().is_loopback() && !insecure {
+            return Err(format!(
+                "--listen {listen} can be reached from other machines, and there are no accounts yet: everyone who reaches it \
+                 could read and delete everything; listen on 127.0.0.1, or add --insecure if something in front of it asks \
+                 who is there"
+            ));
+        }
+        Ok(Self { listen, worker_listen, data, insecure })
+    }
+}
+
+/// `127.0.0.1:8080`, `[::1]:8080` or `localhost:8080`; of a name's several addresses an IPv4 one is preferred.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || format!("“{text}” is not an address with a port, such as 127.0.0.1:8080");
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if text.starts_with(':') {
+        return Err(wrong());
+    }
+    let addresses: Vec<SocketAddr> = text.to_socket_addrs().map_err(|_| wrong())?.collect();
+    addresses.iter().copied().find(SocketAddr::is_ipv4).or(addresses.first().copied()).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    fn config(args: &[&str]) -> Result<Config, String> {
+        let line = Line::try_parse_from([&["serve"], args].concat()).map_err(|error| error.to_string())?;
+        line.serve.try_into()
+    }
+
+    #[test]
+    fn only_loopback_is_served_unless_insecure_is_said() {
+        assert!(config(&["--listen", "127.0.0.1:0"]).is_ok());
+        assert!(config(&["--listen", "[::1]:80"]).is_ok());
+        for open in ["0.0.0.0:8080", "192.168.1.4:8080", "[::]:8080"] {
+            assert!(config(&["--listen", open]).unwrap_err().contains("there are no accounts yet"), "{open}");
+            assert_eq!(config(&["--listen", open, "--insecure"]).unwrap().listen, open.parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn addresses_are_parsed_at_the_edge() {
+        assert_eq!(config(&["--listen", "localhost:81"]).unwrap().listen.to_string(), "127.0.0.1:81");
+        for wrong in ["8080", ":8080", "127.0.0.1", "127.0.0.1:http"] {
+            assert!(config(&["--listen", wrong]).unwrap_err().contains("is not an address with a port"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The runs of the demo.
+
+use crate::domain::{
+    RunSpec,
+    spec::{Augmentation, Backbone, Objective, Optimizer},
+};
+
+/// Both small backbones under every objective, on the generated scenes called `dataset`: small enough that each takes
+/// less than half a minute on two cores, long enough that right and wrong reasons both occur.
+pub fn demo_specs(dataset: &str) -> Vec<RunSpec> {
+    let mut specs = Vec::new();
+    for backbone in [Backbone::VggTiny, Backbone::ResNetTiny] {
+        for &objective in Objective::ALL {
+            let spec = RunSpec::new(dataset, backbone, objective).with(|spec| {
+                (spec.input_size, spec.epochs, spec.batch_size) = (64, 8, 32);
+                (spec.optimizer, spec.learning_rate, spec.weight_decay) = (Optimizer::AdamW, 3e-3, 1e-2);
+                (spec.warmup_epochs, spec.augmentation) = (0.5, Augmentation::Flip);
+            });
+            // Constants within their ranges: a unit test builds them.
+            specs.extend(spec);
+        }
+    }
+    specs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_compares_two_backbones_under_every_objective() {
+        assert_eq!(demo_specs("scenes").len(), 2 * Objective::ALL.len());
+    }
+}

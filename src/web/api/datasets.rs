@@ -1,0 +1,28 @@
+//! Data sets, and the comparison of a data set's runs.
+
+use axum::{extract::State, http::StatusCode};
+
+use crate::{
+    report::{Comparison, DatasetBrief, DatasetReport, Listing, Reports},
+    web::{
+        error::Problem,
+        extract::{Json, Path, Query},
+        pages::ComparisonQuery,
+    },
+};
+
+pub async fn list(State(reports): State<Reports>) -> Result<Json<Listing<DatasetBrief>>, Problem> {
+    Ok(Json(reports.datasets().await?))
+}
+
+pub async fn show(State(reports): State<Reports>, Path(name): Path<String>) -> Result<Json<DatasetReport>, Problem> {
+    Ok(Json(reports.dataset(&name).await?))
+}
+
+pub async fn compare(
+    State(reports): State<Reports>,
+    Query(query): Query<ComparisonQuery>,
+) -> Result<Json<Comparison>, Problem> {
+    let comparison = reports.comparison(query.dataset.as_deref(), &query.picks).await?;
+    comparison.map(Json).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "There is no data set yet."))
+}

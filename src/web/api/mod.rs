@@ -1,0 +1,30 @@
+//! The HTTP API, version 1: JSON in and out, RFC 9457 problem documents, server-sent events.
+
+mod datasets;
+pub mod health;
+mod predictions;
+mod runs;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
+
+use super::{state::App, upload};
+
+/// Everything under `/api/v1`.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/datasets", get(datasets::list))
+        .route("/datasets/{name}", get(datasets::show))
+        .route("/comparisons", get(datasets::compare))
+        .route("/runs", get(runs::list).post(runs::create))
+        .route("/runs/{id}", get(runs::show).delete(runs::delete))
+        .route("/runs/{id}/cancel", post(runs::cancel))
+        .route("/runs/{id}/indices", get(runs::indices))
+        .route("/runs/{id}/outcomes", get(runs::outcomes))
+        .route("/runs/{id}/events", get(runs::events_of_one))
+        .route("/events", get(runs::events))
+        .route("/predictions", post(predictions::create).layer(DefaultBodyLimit::max(upload::BODY_LIMIT)))
+}

@@ -1,0 +1,69 @@
+//! `/api`: the endpoints, with a command to try each.
+
+use askama::Template;
+
+use super::Page;
+
+struct Endpoint {
+    method: &'static str,
+    path: &'static str,
+    words: &'static str,
+}
+
+const ENDPOINTS: [Endpoint; 15] = [
+    endpoint("GET", "/api/v1/datasets", "All data sets."),
+    endpoint("GET", "/api/v1/datasets/{name}", "One data set: funnel, counts per category and label, taxonomy."),
+    endpoint(
+        "GET",
+        "/api/v1/comparisons?dataset=&pick=",
+        "Backbones × decision modes. pick: runs to show instead of the newest.",
+    ),
+    endpoint("GET", "/api/v1/runs?dataset=&status=&cursor=&limit=", "Runs, newest first."),
+    endpoint(
+        "POST",
+        "/api/v1/runs",
+        "Submit a run: a specification with name, tags and note. Answers 201 and Location.",
+    ),
+    endpoint("GET", "/api/v1/runs/{id}", "One run: specification, progress, epochs, log, results."),
+    endpoint("POST", "/api/v1/runs/{id}/cancel", "Stop a run that waits or runs."),
+    endpoint("DELETE", "/api/v1/runs/{id}", "Forget a run that is over."),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/indices?rule=&k=&threshold=&alpha=",
+        "Its indices under any decision rule, from stored scores.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/outcomes?outcome=&fine=&coarse=&split=&cursor=&limit=",
+        "What it decided for each image.",
+    ),
+    endpoint(
+        "POST",
+        "/api/v1/predictions?run=&rule=&k=&threshold=&top=",
+        "The decision path of an image: field image, or the body itself.",
+    ),
+    endpoint("GET", "/api/v1/events", "Server-sent events: each change of a run."),
+    endpoint("GET", "/api/v1/runs/{id}/events", "The same of one run."),
+    endpoint("GET", "/healthz", "Whether the server lives."),
+    endpoint("GET", "/readyz", "Whether it can answer."),
+];
+
+const fn endpoint(method: &'static str, path: &'static str, words: &'static str) -> Endpoint {
+    Endpoint { method, path, words }
+}
+
+#[derive(Template)]
+#[template(path = "api.html")]
+pub struct GuidePage {
+    endpoints: &'static [Endpoint],
+}
+
+impl GuidePage {
+    fn section(&self) -> &'static str {
+        "api"
+    }
+}
+
+pub async fn show() -> Page<GuidePage> {
+    Page(GuidePage { endpoints: &ENDPOINTS })
+}

@@ -1,0 +1,55 @@
+//! Pages. Each module holds its page structs, whose fields are what the template of the same name shows, and handlers.
+
+mod comparison;
+mod datasets;
+mod gallery;
+mod guide;
+mod images;
+mod predict;
+mod run;
+mod run_form;
+mod runs;
+mod verdict;
+
+pub use comparison::ComparisonQuery;
+
+use askama::Template;
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    response::{Html, IntoResponse, Response},
+    routing::{get, post},
+};
+
+use super::{error::Problem, state::App, upload};
+
+/// Everything a browser is shown.
+pub fn routes() -> Router<App> {
+    let predict = get(predict::form).post(predict::predict).layer(DefaultBodyLimit::max(upload::BODY_LIMIT));
+    Router::new()
+        .route("/", get(comparison::show))
+        .route("/runs", get(runs::list).post(run_form::submit))
+        .route("/runs/new", get(run_form::form))
+        .route("/runs/{id}", get(run::show))
+        .route("/runs/{id}/cancel", post(run::cancel))
+        .route("/runs/{id}/delete", post(run::delete))
+        .route("/runs/{id}/images", get(gallery::show))
+        .route("/datasets", get(datasets::list))
+        .route("/datasets/{name}", get(datasets::show))
+        .route("/predict", predict)
+        .route("/images/{id}", get(images::file))
+        .route("/images/{id}/thumbnail", get(images::thumbnail))
+        .route("/api", get(guide::show))
+}
+
+/// A page about to be rendered.
+struct Page<T>(T);
+
+impl<T: Template> IntoResponse for Page<T> {
+    fn into_response(self) -> Response {
+        match self.0.render() {
+            Ok(html) => Html(html).into_response(),
+            Err(error) => Problem::from(error).into_response(),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `/runs/{id}`: what it was asked to do, how far it is, what came out.
+
+use askama::Template;
+use axum::{extract::State, response::Redirect};
+use serde_json::Value;
+
+use super::Page;
+use crate::{
+    domain::{Counts, Outcome, RunId, RunStatus, spec::Objective},
+    report::{Figure, Reports, RunReport, RunResults},
+    services::Queue,
+    web::{
+        chart::{self, Chart},
+        error::Problem,
+        extract::Path,
+        filters::as_filters as filters,
+    },
+};
+
+#[derive(Template)]
+#[template(path = "runs/show.html")]
+pub struct RunPage {
+    run: RunReport,
+    chart: Chart,
+}
+
+pub async fn show(State(reports): State<Reports>, Path(run): Path<RunId>) -> Result<Page<RunPage>, Problem> {
+    let run = reports.run(run).await?;
+    Ok(Page(RunPage { chart: chart::epochs(&run.epochs), run }))
+}
+
+pub async fn cancel(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
+    queue.cancel(run).await?;
+    Ok(Redirect::to(&format!("/runs/{run}")))
+}
+
+pub async fn delete(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
+    queue.delete(run).await?;
+    Ok(Redirect::to("/runs"))
+}
+
+/// One line of the table of results.
+struct IndexRow {
+    name: &'static str,
+    meaning: &'static str,
+    formula: &'static str,
+    figure: Figure,
+    /// The formula with the run's counts in it.
+    worked: String,
+}
+
+impl RunPage {
+    fn section(&self) -> &'static str {
+        "runs"
+    }
+
+    fn is_over(&self) -> bool {
+        self.run.brief.status.is_final()
+    }
+
+    fn is_coarse_only(&self) -> bool {
+        self.run.spec.objective == Objective::CoarseOnly
+    }
+
+    fn is_oracle(&self) -> bool {
+        self.run.spec.objective == Objective::TopKSoftmax
+    }
+
+    fn has_model(&self) -> bool {
+        self.run.brief.status == RunStatus::Succeeded
+    }
+
+    /// The specification as name and value, in the order of its fields.
+    fn specification(&self) -> Vec<(String, String)> {
+        let fields = match serde_json::to_value(&self.run.spec) {
+            Ok(Value::Object(fields)) => fields,
+            Ok(_) | Err(_) => return Vec::new(),
+        };
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            value => value.to_string(),
+        };
+        let order = super::run_form::names();
+        let rank = |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
+        let mut fields: Vec<_> = fields.into_iter().map(|(name, value)| (name, text(value))).collect();
+        fields.sort_by_key(|(name, _)| rank(name));
+        fields
+    }
+
+    fn indices(&self, results: &RunResults) -> Vec<IndexRow> {
+        let Some(counts) = results.counts else { return Vec::new() };
+        let Counts { ftct, ftcf, ffct, .. } = counts;
+        let (total, figures) = (counts.total(), &results.figures);
+        let row = |name, meaning, formula, figure, worked| IndexRow { name, meaning, formula, figure, worked };
+        vec![
+            row(
+                "IA",
+                "right for the right reasons, of all images",
+                "FTCT / all",
+                figures.ia,
+                format!("{ftct} / {total}"),
+            ),
+            row(
+                "IP",
+                "right category, where the fine labels are right",
+                "FTCT / (FTCT + FTCF)",
+                figures.ip,
+                format!("{ftct} / ({ftct} + {ftcf})"),
+            ),
+            row(
+                "IR",
+                "right fine labels, where the category is right",
+                "FTCT / (FTCT + FFCT)",
+                figures.ir,
+                format!("{ftct} / ({ftct} + {ffct})"),
+            ),
+            row(
+                "IF1",
+                "harmonic mean of IP and IR",
+                "2 · IP · IR / (IP + IR)",
+                figures.if1,
+                format!("2 · {ftct} / (2 · {ftct} + {ftcf} + {ffct})"),
+            ),
+            row(
+                "Coarse accuracy",
+                "right category, for whatever reason",
+                "(FTCT + FFCT) / all",
+                figures.coarse_accuracy,
+                format!("({ftct} + {ffct}) / {total}"),
+            ),
+            row(
+                "Fine exact match",
+                "all fine labels right and none too many",
+                "(FTCT + FTCF) / all",
+                figures.fine_exact_match,
+                format!("({ftct} + {ftcf}) / {total}"),
+            ),
+        ]
+    }
+}

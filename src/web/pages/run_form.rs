@@ -1,0 +1,337 @@
+//! `/runs/new`: submit a run. Essentials first; every other field holds its default.
+
+use std::collections::HashMap;
+
+use askama::Template;
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+use serde_json::{Map, Value};
+
+use super::Page;
+use crate::{
+    domain::{
+        RunId, RunSpec, Submission,
+        spec::{Augmentation, Backbone, CoarseInput, Objective, Optimizer, Schedule},
+    },
+    report::{Reports, RunReport},
+    services::Queue,
+    web::{
+        error::Problem,
+        extract::{Form, Query},
+    },
+};
+
+/// A field as it is asked for. Its name is the one in the specification's JSON.
+struct Field {
+    name: &'static str,
+    label: &'static str,
+    help: &'static str,
+    kind: Kind,
+}
+
+enum Kind {
+    Dataset,
+    Choice(fn() -> Vec<&'static str>),
+    /// The input's `step`.
+    Number(&'static str),
+    Text,
+    Tags,
+    Note,
+}
+
+struct Group {
+    title: &'static str,
+    fields: &'static [Field],
+}
+
+const fn field(name: &'static str, label: &'static str, kind: Kind, help: &'static str) -> Field {
+    Field { name, label, help, kind }
+}
+
+macro_rules! names_of {
+    ($choice:ty) => {
+        Kind::Choice(|| <$choice>::ALL.iter().map(|value| value.as_str()).collect())
+    };
+}
+
+const ESSENTIALS: Group = Group {
+    title: "Essentials",
+    fields: &[
+        field("dataset", "Data set", Kind::Dataset, "What is learned from, and tested on."),
+        field(
+            "backbone",
+            "Backbone",
+            names_of!(Backbone),
+            "The network before the two-level head; tiny ones suit a CPU.",
+        ),
+        field("objective", "Decision mode", names_of!(Objective), "The loss, and with it the run's own decision rule."),
+        field("epochs", "Epochs", Kind::Number("1"), "Passes over the training images."),
+        field("input_size", "Input size", Kind::Number("1"), "Side of the square input in pixels: smaller is faster."),
+        field("seed", "Seed", Kind::Number("1"), "Runs that differ in the seed alone form a group."),
+        field("name", "Name", Kind::Text, "Left empty: made of backbone, decision mode and seed."),
+        field("tags", "Tags", Kind::Tags, "Comma separated."),
+        field("note", "Note", Kind::Note, "What you want to know from this run."),
+    ],
+};
+
+const MORE: [Group; 4] = [
+    Group {
+        title: "Optimisation",
+        fields: &[
+            field("batch_size", "Batch size", Kind::Number("1"), "Images per step."),
+            field("optimizer", "Optimizer", names_of!(Optimizer), "SGD with momentum, or AdamW."),
+            field("learning_rate", "Learning rate", Kind::Number("any"), "The highest one of the schedule."),
+            field("schedule", "Schedule", names_of!(Schedule), "How the learning rate goes after the warm-up."),
+            field(
+                "warmup_epochs",
+                "Warm-up",
+                Kind::Number("any"),
+                "Epochs of linear increase at the start; fractions are allowed.",
+            ),
+            field("momentum", "Momentum", Kind::Number("any"), "Of SGD; β₁ of AdamW."),
+            field("weight_decay", "Weight decay", Kind::Number("any"), "Pulls weights towards zero."),
+        ],
+    },
+    Group {
+        title: "Loss and decision",
+        fields: &[
+            field(
+                "threshold",
+                "Threshold θ",
+                Kind::Number("any"),
+                "Sigmoid mode: a label is taken if p > θ. The paper's is 0.7.",
+            ),
+            field("focal_alpha", "Focal α", Kind::Number("any"), "Softmax mode: weight of the fine loss."),
+            field("focal_gamma", "Focal γ", Kind::Number("any"), "Softmax mode: how much easy images count less."),
+            field(
+                "coarse_input",
+                "Coarse layer reads",
+                names_of!(CoarseInput),
+                "The fine probabilities, or the fine logits.",
+            ),
+        ],
+    },
+    Group {
+        title: "Images and weights",
+        fields: &[
+            field("augmentation", "Augmentation", names_of!(Augmentation), "What is done to training images."),
+            field(
+                "initial_weights",
+                "Initial weights",
+                Kind::Text,
+                "A safetensors file on the server; left empty: drawn from the seed.",
+            ),
+        ],
+    },
+    Group {
+        title: "Machine",
+        fields: &[
+            field("device", "Device", Kind::Text, "cpu, or cuda:0, cuda:1, …"),
+            field("threads", "Threads", Kind::Number("1"), "0 means one per core."),
+        ],
+    },
+];
+
+/// The names of all fields in the order in which they are asked for.
+pub fn names() -> Vec<&'static str> {
+    fields().map(|field| field.name).collect()
+}
+
+fn fields() -> impl Iterator<Item = &'static Field> {
+    const { &[&ESSENTIALS, &MORE[0], &MORE[1], &MORE[2], &MORE[3]] }.iter().flat_map(|group| group.fields)
+}
+
+#[derive(Template)]
+#[template(path = "runs/new.html")]
+pub struct FormPage {
+    datasets: Vec<String>,
+    values: HashMap<String, String>,
+    error: Option<FormError>,
+}
+
+/// What is wrong with the form, and with which field if that is known.
+struct FormError {
+    field: Option<&'static str>,
+    text: String,
+}
+
+/// `/runs/new?from=ID&FIELD=VALUE…`: filled in with defaults, then with a run's specification, then with the query.
+pub async fn form(
+    State(reports): State<Reports>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Page<FormPage>, Problem> {
+    let datasets = datasets(&reports).await?;
+    let mut values = defaults(datasets.first());
+    for (name, value) in query {
+        if name == "from" {
+            let run: RunId = value.parse().map_err(|_| Problem::invalid(format!("from: “{value}” is not a run")))?;
+            values.extend(values_of(&reports.run(run).await?));
+        } else if names().contains(&name.as_str()) {
+            values.insert(name, value);
+        } else {
+            return Err(Problem::invalid(format!("The query: a run has no field “{name}”.")));
+        }
+    }
+    Ok(Page(FormPage { datasets, values, error: None }))
+}
+
+pub async fn submit(
+    State(queue): State<Queue>,
+    State(reports): State<Reports>,
+    Form(pairs): Form,
+) -> Result<Response, Problem> {
+    let error = match submission(&pairs) {
+        Ok(submission) => match queue.submit(submission).await.map_err(Problem::from) {
+            Ok(run) => return Ok(Redirect::to(&format!("/runs/{run}")).into_response()),
+            Err(problem) if problem.status().is_client_error() => problem.detail().to_owned(),
+            Err(problem) => return Err(problem),
+        },
+        Err(error) => error,
+    };
+    let page = FormPage {
+        datasets: datasets(&reports).await?,
+        values: pairs.into_iter().collect(),
+        error: Some(error.into()),
+    };
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
+}
+
+/// Of what a form sends, which is text, what a run is submitted as.
+fn submission(pairs: &[(String, String)]) -> Result<Submission, String> {
+    let mut fields = Map::new();
+    for (name, value) in pairs.iter().filter(|(_, value)| !value.trim().is_empty()) {
+        let kind = fields_by_name(name).map(|field| &field.kind);
+        let value = match kind {
+            Some(Kind::Number(_)) => number(name, value.trim())?,
+            Some(Kind::Tags) => value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect(),
+            Some(Kind::Dataset | Kind::Choice(_) | Kind::Text | Kind::Note) | None => value.trim().into(),
+        };
+        fields.insert(name.clone(), value);
+    }
+    Submission::try_from(fields)
+}
+
+fn number(name: &str, text: &str) -> Result<Value, String> {
+    let whole = text.parse::<u64>().ok().map(Value::from);
+    let fraction = || text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from);
+    whole.or_else(fraction).ok_or_else(|| format!("{name}: “{text}” is not a number"))
+}
+
+fn fields_by_name(name: &str) -> Option<&'static Field> {
+    fields().find(|field| field.name == name)
+}
+
+async fn datasets(reports: &Reports) -> Result<Vec<String>, Problem> {
+    let datasets = reports.datasets().await?.items.into_iter();
+    Ok(datasets.filter(|dataset| !dataset.labels_only).map(|dataset| dataset.name).collect())
+}
+
+fn defaults(dataset: Option<&String>) -> HashMap<String, String> {
+    let dataset = dataset.cloned().unwrap_or_default();
+    texts(serde_json::to_value(RunSpec::new(dataset, Backbone::ResNetTiny, Objective::TopKSoftmax)))
+}
+
+fn values_of(run: &RunReport) -> HashMap<String, String> {
+    let mut values = texts(serde_json::to_value(&run.spec));
+    values.insert("tags".into(), run.brief.tags.join(", "));
+    values.insert("note".into(), run.note.clone());
+    values
+}
+
+fn texts(json: serde_json::Result<Value>) -> HashMap<String, String> {
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        value => value.to_string(),
+    };
+    match json {
+        Ok(Value::Object(fields)) => fields.into_iter().map(|(name, value)| (name, text(value))).collect(),
+        Ok(_) | Err(_) => HashMap::new(),
+    }
+}
+
+impl FormPage {
+    fn section(&self) -> &'static str {
+        "runs"
+    }
+
+    fn value(&self, field: &Field) -> &str {
+        self.values.get(field.name).map_or("", String::as_str)
+    }
+
+    fn options(&self, field: &Field) -> Vec<&str> {
+        match &field.kind {
+            Kind::Dataset => self.datasets.iter().map(String::as_str).collect(),
+            Kind::Choice(names) => names(),
+            Kind::Number(_) | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
+        }
+    }
+
+    /// What a folded group holds.
+    fn summary(&self, group: &Group) -> String {
+        let values = group.fields.iter().map(|field| self.value(field)).filter(|value| !value.is_empty());
+        values.collect::<Vec<_>>().join(" · ")
+    }
+
+    fn error_at(&self, field: &Field) -> Option<&str> {
+        let error = self.error.as_ref()?;
+        (error.field == Some(field.name)).then_some(&error.text)
+    }
+
+    /// Opened where something in it is wrong.
+    fn has_error(&self, group: &Group) -> bool {
+        group.fields.iter().any(|field| self.error_at(field).is_some())
+    }
+}
+
+impl From<String> for FormError {
+    /// “epochs: 0 is outside 1 to 10000” belongs to the field `epochs`; some errors name their field within the text.
+    fn from(text: String) -> Self {
+        let prefix = text.split_once(": ").and_then(|(name, _)| fields_by_name(name));
+        let named = || fields().find(|field| text.contains(&format!("`{}`", field.name)));
+        let noun = || fields().find(|field| ["threshold", "device"].contains(&field.name) && text.contains(field.name));
+        let field = prefix.or_else(named).or_else(noun).map(|field| field.name);
+        Self { field, text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(extra: &[(&str, &str)]) -> Vec<(String, String)> {
+        let essentials = [("dataset", "demo"), ("backbone", "vgg-tiny"), ("objective", "coarse-only")];
+        essentials.iter().chain(extra).map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn every_field_of_a_specification_is_asked_for() {
+        let all = defaults(None);
+        let mut missing: Vec<_> = all.keys().filter(|name| !names().contains(&name.as_str())).collect();
+        missing.sort();
+        assert_eq!(missing, Vec::<&String>::new());
+    }
+
+    #[test]
+    fn text_becomes_a_submission() {
+        let submission =
+            submission(&pairs(&[("epochs", " 3 "), ("learning_rate", "0.1"), ("tags", "a, b,"), ("name", "")]))
+                .unwrap();
+        assert_eq!((submission.spec.epochs, submission.spec.learning_rate), (3, 0.1));
+        assert_eq!((submission.labels.tags, submission.labels.name), (vec!["a".into(), "b".into()], None));
+    }
+
+    #[test]
+    fn an_error_stands_by_its_field() {
+        for (name, value) in
+            [("epochs", "x"), ("epochs", "0"), ("threshold", "1.5"), ("device", "tpu"), ("optimizer", "adam")]
+        {
+            let error = FormError::from(submission(&pairs(&[(name, value)])).unwrap_err());
+            if name != "optimizer" {
+                assert_eq!(error.field, Some(name), "{}", error.text);
+            }
+        }
+    }
+}

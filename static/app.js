@@ -1,0 +1,41 @@
+// What every page has. Everything works without it but liveness, charts, drag and drop.
+import { drawCharts } from "./charts.js";
+import { goLive } from "./live.js";
+import { localTimes } from "./times.js";
+import { enableDrop } from "./upload.js";
+
+function isDark() {
+  return getComputedStyle(document.documentElement).colorScheme === "dark" ||
+    (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+}
+
+function enableThemeToggle(button) {
+  const show = () => button.setAttribute("aria-pressed", String(isDark()));
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const theme = isDark() ? "light" : "dark";
+    document.documentElement.dataset.theme = theme;
+    try {
+      localStorage.setItem("theme", theme);
+    } catch {
+      // Not remembered, then.
+    }
+    show();
+    drawCharts();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    show();
+    drawCharts();
+  });
+  show();
+}
+
+for (const button of document.querySelectorAll(".theme-toggle")) enableThemeToggle(button);
+// A select that stands for a choice of page need not be confirmed; without scripts its button does that.
+for (const select of document.querySelectorAll("select[data-submit]")) {
+  select.addEventListener("change", () => select.form.requestSubmit());
+}
+localTimes(document);
+enableDrop();
+drawCharts();
+goLive(drawCharts);
