@@ -3,6 +3,7 @@
 
 pub mod analysis;
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod dataset;
 pub mod demo;

@@ -1,0 +1,167 @@
+//! The HTTP client of the commands that talk to a server.
+
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::{
+    Method, StatusCode, Url,
+    blocking::{Client as Http, RequestBuilder, multipart::Form},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::failure::{Failure, chain};
+
+/// Which server a command talks to.
+#[derive(Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// Address of the server
+    #[arg(long, value_name = "URL", env = "TWOGRAIN_SERVER", default_value = "http://127.0.0.1:8080", global = true)]
+    server: String,
+}
+
+/// How long an answer may take. An upload's may load a model first.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Speaks with one server.
+pub struct Client {
+    http: Http,
+    base: Url,
+    shown: String,
+}
+
+/// Why there is no answer to go on with.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Nobody listens, or the connection broke.
+    NoAnswer(String),
+    /// The server said no.
+    Answered(String),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let (Refusal::NoAnswer(message) | Refusal::Answered(message)) = refusal;
+        Self::Failed(message)
+    }
+}
+
+/// An answer's body: the server's JSON, unchanged.
+#[derive(Debug)]
+pub struct Answer(String);
+
+/// What is read of an RFC 9457 problem document.
+#[derive(Deserialize)]
+struct Problem {
+    title: String,
+    detail: Option<String>,
+}
+
+impl ServerArgs {
+    /// A client of that server. Does not connect yet.
+    pub fn client(&self) -> Result<Client, Failure> {
+        let wrong = |why: &str| Failure::Usage(format!("--server {}: {why}", self.server));
+        let mut base = Url::parse(&self.server).map_err(|_| wrong("it is not a URL such as http://127.0.0.1:8080"))?;
+        if base.scheme() != "http" || base.host_str().is_none() {
+            return Err(wrong("only http:// addresses are supported"));
+        }
+        base.set_query(None);
+        base.set_fragment(None);
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        let mut http = Http::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("twograin/", env!("CARGO_PKG_VERSION")));
+        if is_local(&base) {
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(|error| Failure::because("the HTTP client cannot be made", &error))?;
+        Ok(Client { http, shown: base.as_str().trim_end_matches('/').to_owned(), base })
+    }
+}
+
+fn is_local(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    })
+}
+
+impl Client {
+    /// The address of a page, to be shown.
+    pub fn page(&self, path: &str) -> String {
+        format!("{}/{path}", self.shown)
+    }
+
+    /// `GET`, with the parameters that are given.
+    pub fn get(&self, path: &str, query: &impl Serialize) -> Result<Answer, Refusal> {
+        self.send(self.request(Method::GET, path)?.query(query))
+    }
+
+    /// `POST` of a JSON value.
+    pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, Refusal> {
+        self.send(self.request(Method::POST, path)?.json(body))
+    }
+
+    /// `POST` of files.
+    pub fn upload(&self, path: &str, query: &impl Serialize, form: Form) -> Result<Answer, Refusal> {
+        self.send(self.request(Method::POST, path)?.query(query).multipart(form))
+    }
+
+    /// `DELETE`.
+    pub fn delete(&self, path: &str) -> Result<Answer, Refusal> {
+        self.send(self.request(Method::DELETE, path)?)
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Refusal> {
+        let url = self.base.join(path).map_err(|error| Refusal::Answered(format!("{path}: {error}")))?;
+        Ok(self.http.request(method, url).header("accept", "application/json"))
+    }
+
+    fn send(&self, request: RequestBuilder) -> Result<Answer, Refusal> {
+        let response = request.send().map_err(|error| self.no_answer(error))?;
+        let status = response.status();
+        let body = response.text().map_err(|error| self.no_answer(error))?;
+        if status.is_success() { Ok(Answer(body)) } else { Err(Refusal::Answered(self.refused(status, &body))) }
+    }
+
+    fn no_answer(&self, error: reqwest::Error) -> Refusal {
+        let server = &self.shown;
+        Refusal::NoAnswer(if error.is_connect() {
+            format!("no server answers at {server}; start one with `twograin serve`, or name another with --server")
+        } else if error.is_timeout() {
+            format!("the server at {server} did not answer in time")
+        } else {
+            format!("the connection to {server} broke: {}", chain(&error.without_url()))
+        })
+    }
+
+    fn refused(&self, status: StatusCode, body: &str) -> String {
+        match serde_json::from_str(body) {
+            Ok(Problem { title, detail: None }) => title,
+            Ok(Problem { title, detail: Some(detail) }) => format!("{title}: {detail}"),
+            Err(_) => {
+                format!("{} answered {status}, and not in the way of a Twograin server; is --server right?", self.shown)
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// The text as it came.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// The text as a value.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_str(&self.0).map_err(|error| {
+            Failure::Failed(format!("the server's answer is not understood ({error}); is it of another version?"))
+        })
+    }
+}

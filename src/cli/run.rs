@@ -1,0 +1,190 @@
+//! `twograin run …`: the queue and its runs, over HTTP.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, builder::PossibleValuesParser, builder::TypedValueParser};
+use serde::Serialize;
+
+use super::{
+    client::{Answer, Client},
+    failure::Failure,
+    output::{Align, Table, number, print},
+    run_report, submit, wait,
+};
+use crate::{
+    domain::{RunId, RunStatus},
+    report::{Listing, RunBrief, RunReport},
+};
+
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    /// Queue a training run
+    ///
+    /// What is not given has the server's default, which the flag's description says. The same specification on the same
+    /// machine gives the same outcomes.
+    #[command(after_long_help = SUBMIT_EXAMPLES)]
+    Submit {
+        #[command(flatten)]
+        submit: Box<submit::SubmitArgs>,
+        /// Wait for the end, with a progress bar on a terminal and plain lines elsewhere
+        ///
+        /// Ctrl-C stops the waiting; the run goes on.
+        #[arg(long)]
+        wait: bool,
+        /// Print the run as the server's JSON; with --wait, as it is at the end
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// List runs, newest first
+    List(ListArgs),
+
+    /// Show a run: specification, progress, indices, counts, the last lines of its log
+    Show(OneRun),
+
+    /// Cancel a run that waits or is running
+    Cancel(OneRun),
+
+    /// Delete a run that has ended, with its outcomes and files
+    Delete(OneRun),
+}
+
+const SUBMIT_EXAMPLES: &str = "\
+Examples:
+  twograin run submit --dataset demo --backbone resnet-tiny --objective top-k-softmax --input-size 64 --epochs 3 --wait
+  twograin run submit --dataset coco --backbone resnet34 --objective sigmoid-threshold --threshold 0.6 --tag paper
+  for seed in 0 1 2; do twograin run submit --dataset demo --backbone vgg-tiny --objective coarse-only --seed $seed; done";
+
+#[derive(Args, Debug, Serialize)]
+pub struct ListArgs {
+    /// Runs of this data set alone
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
+    /// Runs of this status alone
+    #[arg(long, value_name = "STATUS", value_parser = status_parser())]
+    status: Option<RunStatus>,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: u32,
+    /// Go on where a list ended: the cursor that it printed
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+    /// Print the server's JSON
+    #[arg(long)]
+    #[serde(skip)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct OneRun {
+    /// Number of the run
+    #[arg(value_name = "ID")]
+    id: RunId,
+    /// Print the server's JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn status_parser() -> impl TypedValueParser<Value = RunStatus> {
+    PossibleValuesParser::new(["queued", "running", "succeeded", "failed", "canceled"])
+        .try_map(|name| name.parse::<RunStatus>())
+}
+
+/// Does what `twograin run` was asked for.
+pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
+    match command {
+        RunCommand::Submit { submit, wait, json } => return submit_run(client, *submit, wait, json),
+        RunCommand::List(args) => list(client, &args)?,
+        RunCommand::Show(OneRun { id, json }) => {
+            let answer = client.get(&format!("api/v1/runs/{id}"), &())?;
+            print(&if json { answer.text().to_owned() } else { run_report::text(&answer.parse()?) })?;
+        }
+        RunCommand::Cancel(OneRun { id, json }) => {
+            let answer = client.post(&format!("api/v1/runs/{id}/cancel"), &serde_json::json!({}))?;
+            acknowledge(&answer, json, || {
+                let status = answer.parse::<RunReport>().ok().map(|run| run.brief.status);
+                if status.is_some_and(RunStatus::is_final) {
+                    format!("Run {id} is canceled.")
+                } else {
+                    format!("Run {id} is being canceled: it ends after its current step.")
+                }
+            })?;
+        }
+        RunCommand::Delete(OneRun { id, json }) => {
+            let answer = client.delete(&format!("api/v1/runs/{id}"))?;
+            acknowledge(&answer, json, || format!("Run {id} is deleted."))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The server's JSON, if it sent any, or a sentence.
+fn acknowledge(answer: &Answer, json: bool, sentence: impl FnOnce() -> String) -> Result<(), Failure> {
+    match (json, answer.text().is_empty()) {
+        (true, true) => Ok(()),
+        (true, false) => print(answer.text()),
+        (false, _) => print(&sentence()),
+    }
+}
+
+fn submit_run(client: &Client, submit: submit::SubmitArgs, wait: bool, json: bool) -> Result<ExitCode, Failure> {
+    let answer = client.post("api/v1/runs", &submit.body()?)?;
+    let run: RunReport = answer.parse()?;
+    let id = run.brief.id;
+    if wait {
+        let (answer, run) = wait::until_the_end(client, id)?;
+        print(&if json { answer.text().to_owned() } else { run_report::text(&run) })?;
+        return Ok(match run.brief.status {
+            RunStatus::Succeeded => ExitCode::SUCCESS,
+            RunStatus::Queued | RunStatus::Running | RunStatus::Failed | RunStatus::Canceled => ExitCode::FAILURE,
+        });
+    }
+    if json {
+        print(answer.text())?;
+    } else {
+        let place = run.queue_position.map_or_else(String::new, |place| format!(", number {place} in the queue"));
+        let page = client.page(&format!("runs/{id}"));
+        print(&format!("Run {id} “{}” is {}{place}: {page}", run.brief.name, run.brief.status))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(client: &Client, args: &ListArgs) -> Result<(), Failure> {
+    let answer = client.get("api/v1/runs", args)?;
+    if args.json {
+        return print(answer.text());
+    }
+    let listing: Listing<RunBrief> = answer.parse()?;
+    if listing.items.is_empty() {
+        return print("No runs. Submit one with `twograin run submit`.");
+    }
+    let mut table = Table::new(&[
+        ("id", Align::Right),
+        ("status", Align::Left),
+        ("data set", Align::Left),
+        ("backbone", Align::Left),
+        ("objective", Align::Left),
+        ("IA", Align::Right),
+        ("coarse", Align::Right),
+        ("name", Align::Left),
+    ]);
+    for run in &listing.items {
+        let status = match (run.status, &run.progress) {
+            (RunStatus::Running, Some(progress)) => format!("running {:.0}%", progress.fraction * 100.0),
+            (status, _) => status.to_string(),
+        };
+        table.row([
+            run.id.to_string(),
+            status,
+            format!("{}{}", run.dataset, if run.drawn { " (drawn)" } else { "" }),
+            run.backbone.to_string(),
+            run.objective.to_string(),
+            number(run.ia),
+            number(run.coarse_accuracy),
+            run.name.clone(),
+        ]);
+    }
+    let more =
+        listing.next_cursor.map_or_else(String::new, |cursor| format!("There are more: add --cursor {cursor}\n"));
+    print(&format!("{}{more}", table.render()))
+}

@@ -1,0 +1,214 @@
+//! `twograin run submit`: flags → the flat JSON that the API takes.
+//!
+//! Only what was given is sent: the server has the defaults, and the help says them.
+
+use std::path::PathBuf;
+
+use clap::{Args, builder::PossibleValuesParser, builder::TypedValueParser};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::failure::Failure;
+use crate::domain::spec::{Augmentation, Backbone, CoarseInput, Device, Objective, Optimizer, Schedule};
+
+/// What is to be run.
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct SubmitArgs {
+    /// Data set to train and test on, as `twograin dataset list` names it
+    #[arg(long, value_name = "NAME")]
+    dataset: String,
+
+    /// Network before the two-level head
+    ///
+    /// vgg-tiny and resnet-tiny have under a million parameters and are meant for trials on a CPU at 64 pixels.
+    #[arg(long, value_name = "BACKBONE", value_parser = one_of(Backbone::ALL, Backbone::as_str))]
+    backbone: Backbone,
+
+    /// What the run learns; it fixes the loss and the run's own decision rule
+    ///
+    /// coarse-only: categories alone, the baseline without fine labels.
+    /// top-k-softmax: focal loss; the k highest fine scores are taken, k being the image's true number of labels.
+    /// sigmoid-threshold: binary cross-entropy; every fine label above the threshold is taken.
+    #[arg(long, value_name = "OBJECTIVE", verbatim_doc_comment, value_parser = one_of(Objective::ALL, Objective::as_str))]
+    objective: Objective,
+
+    /// Name of the run [default: made of backbone, objective and seed]
+    #[arg(long, value_name = "TEXT", help_heading = "Labels")]
+    name: Option<String>,
+
+    /// Tag of the run, 1 to 40 characters; give it several times for several tags
+    #[arg(long = "tag", value_name = "TAG", help_heading = "Labels")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+
+    /// Free note kept with the run
+    #[arg(long, value_name = "TEXT", help_heading = "Labels")]
+    note: Option<String>,
+
+    /// Passes over the training images [default: 10]
+    #[arg(long, value_name = "N", help_heading = TRAINING)]
+    epochs: Option<u64>,
+
+    /// Images per step, 2 to 4096 [default: 32]
+    #[arg(long, value_name = "N", help_heading = TRAINING)]
+    batch_size: Option<u64>,
+
+    /// Side of the square input in pixels, 32 to 1024 [default: 224]
+    #[arg(long, value_name = "PIXELS", help_heading = TRAINING)]
+    input_size: Option<u64>,
+
+    /// Highest learning rate of the schedule [default: 0.02]
+    #[arg(long, value_name = "RATE", help_heading = TRAINING)]
+    learning_rate: Option<f64>,
+
+    /// How the learning rate goes after the warm-up [default: cosine]
+    #[arg(long, value_name = "SCHEDULE", help_heading = TRAINING, value_parser = one_of(Schedule::ALL, Schedule::as_str))]
+    schedule: Option<Schedule>,
+
+    /// Epochs of linear warm-up at the start; fractions are allowed [default: 1.0]
+    #[arg(long, value_name = "EPOCHS", help_heading = TRAINING)]
+    warmup_epochs: Option<f64>,
+
+    /// Optimizer [default: sgd]
+    #[arg(long, value_name = "OPTIMIZER", help_heading = TRAINING, value_parser = one_of(Optimizer::ALL, Optimizer::as_str))]
+    optimizer: Option<Optimizer>,
+
+    /// Momentum of sgd, or β₁ of adamw [default: 0.9]
+    #[arg(long, value_name = "VALUE", help_heading = TRAINING)]
+    momentum: Option<f64>,
+
+    /// Weight decay [default: 0.0001]
+    #[arg(long, value_name = "VALUE", help_heading = TRAINING)]
+    weight_decay: Option<f64>,
+
+    /// What is done to training images [default: crop-flip]
+    #[arg(long, value_name = "KIND", help_heading = TRAINING, value_parser = one_of(Augmentation::ALL, Augmentation::as_str))]
+    augmentation: Option<Augmentation>,
+
+    /// α of the focal loss of top-k-softmax [default: 1.0]
+    #[arg(long, value_name = "VALUE", help_heading = MODEL)]
+    focal_alpha: Option<f64>,
+
+    /// γ of the focal loss of top-k-softmax [default: 2.0]
+    #[arg(long, value_name = "VALUE", help_heading = MODEL)]
+    focal_gamma: Option<f64>,
+
+    /// Threshold θ of sigmoid-threshold, 0 to 1; a label is taken when its probability is above it [default: 0.7]
+    #[arg(long, value_name = "THETA", help_heading = MODEL)]
+    threshold: Option<f64>,
+
+    /// What the coarse layer reads: the fine probabilities or the fine logits [default: probabilities]
+    #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = one_of(CoarseInput::ALL, CoarseInput::as_str))]
+    coarse_input: Option<CoarseInput>,
+
+    /// Safetensors file of backbone weights to start from [default: random weights, drawn from the seed]
+    ///
+    /// Read by the server: a file on its machine. A relative path is taken from the directory you are in.
+    #[arg(long, value_name = "FILE", help_heading = MODEL)]
+    initial_weights: Option<PathBuf>,
+
+    /// Seed of weights, validation split, order, augmentation and dropout [default: 0]
+    #[arg(long, value_name = "N", help_heading = MACHINE)]
+    seed: Option<u64>,
+
+    /// CPU threads; 0 means one per core [default: 0]
+    #[arg(long, value_name = "N", help_heading = MACHINE)]
+    threads: Option<u64>,
+
+    /// Where it runs: cpu, or cuda:0, cuda:1, … with a build that has CUDA [default: cpu]
+    #[arg(long, value_name = "DEVICE", help_heading = MACHINE)]
+    device: Option<Device>,
+}
+
+const TRAINING: &str = "Training";
+const MODEL: &str = "Model and losses";
+const MACHINE: &str = "Seed and machine";
+
+impl SubmitArgs {
+    /// The body of `POST /api/v1/runs`.
+    pub fn body(mut self) -> Result<Map<String, Value>, Failure> {
+        if let Some(path) = &self.initial_weights {
+            let absolute = std::path::absolute(path);
+            self.initial_weights = Some(
+                absolute
+                    .map_err(|error| Failure::because(format_args!("--initial-weights {}", path.display()), &error))?,
+            );
+        }
+        match serde_json::to_value(self) {
+            Ok(Value::Object(mut fields)) => {
+                fields.retain(|_, value| !value.is_null());
+                Ok(fields)
+            }
+            Ok(_) => Err(Failure::Usage("these flags make no run".into())),
+            Err(error) => Err(Failure::Usage(format!("--initial-weights: {error}"))),
+        }
+    }
+}
+
+/// Takes the name of one of `all`; a wrong name is answered with the right ones.
+fn one_of<T>(all: &[T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + std::str::FromStr<Err = String> + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(all.iter().map(|value| name(*value))).try_map(|name| name.parse())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::domain::{RunSpec, Submission};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        submit: SubmitArgs,
+    }
+
+    const FIRST: [&str; 7] =
+        ["submit", "--dataset", "demo", "--backbone", "vgg-tiny", "--objective", "sigmoid-threshold"];
+
+    fn body(extra: &[&str]) -> Map<String, Value> {
+        Line::try_parse_from([&FIRST, extra].concat()).unwrap_or_else(|error| panic!("{error}")).submit.body().unwrap()
+    }
+
+    fn fields() -> Map<String, Value> {
+        let spec = RunSpec::new("demo", Backbone::VggTiny, Objective::SigmoidThreshold);
+        match serde_json::to_value(spec).unwrap() {
+            Value::Object(fields) => fields,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn only_what_was_given_is_sent() {
+        let keys: Vec<String> = body(&[]).keys().cloned().collect();
+        assert_eq!(keys, ["backbone", "dataset", "objective"]);
+        let body = body(&["--epochs", "3", "--tag", "a", "--tag", "b", "--device", "cuda", "--initial-weights", "w"]);
+        assert_eq!((&body["epochs"], &body["tags"][1], &body["device"]), (&3.into(), &"b".into(), &"cuda:0".into()));
+        assert!(std::path::Path::new(body["initial_weights"].as_str().unwrap()).is_absolute());
+        assert!(serde_json::from_value::<Submission>(Value::Object(body)).is_ok());
+    }
+
+    #[test]
+    fn every_field_of_a_specification_has_a_flag_that_says_its_default() {
+        let command = Line::command();
+        for (field, default) in fields() {
+            let flag = field.replace('_', "-");
+            let arg = command.get_arguments().find(|arg| arg.get_long() == Some(&flag));
+            let help = arg.and_then(|arg| arg.get_help()).unwrap_or_else(|| panic!("--{flag} is missing")).to_string();
+            let said = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+            assert!(
+                ["dataset", "backbone", "objective"].contains(&&*field) || help.contains(&format!("[default: {said}]")),
+                "--{flag}: {help} does not say the default {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_is_answered_with_the_right_ones() {
+        let error = Line::try_parse_from([&FIRST[..5], &["--objective", "best"]].concat()).err().unwrap().to_string();
+        assert!(error.contains("coarse-only, top-k-softmax, sigmoid-threshold"), "{error}");
+    }
+}
