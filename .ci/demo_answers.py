@@ -39,7 +39,7 @@ def runs():
     return [run for run in items if run["dataset"] == "demo"]
 
 
-address = within(20, "an address", lambda: re.search(r"http://[^\s/]+", output.read_text())).group()
+address = within(20, "an address", lambda: re.search(r"http://[\w.:\[\]]+", output.read_text())).group()
 within(30, "/healthz answers", lambda: get("/healthz"))
 within(30, "/readyz answers", lambda: get("/readyz"))
 within(30, "a page", lambda: "<html" in get("/"))

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use super::failure::Failure;
+use super::{failure::Failure, output::print};
 use crate::{
     app::{self, Start},
     config::{Config, ServeArgs},
@@ -23,10 +23,11 @@ Examples:
 pub fn serve(args: ServeArgs, start: Start) -> Result<(), Failure> {
     let config = Config::try_from(args).map_err(Failure::Usage)?;
     log_to_stderr();
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::Failed(format!("no runtime: {error}")))?;
-    runtime
-        .block_on(app::run(&config, start, |address| tracing::info!("open http://{address}; Ctrl-C ends the server")))
-        .map_err(|error| Failure::Failed(error.to_string()))
+    let runtime = tokio::runtime::Runtime::new();
+    let runtime = runtime.map_err(|error| Failure::because("the program cannot start its threads", &error))?;
+    // On standard output, for whoever starts the server with port 0 and reads where it is. If nobody does, it serves all the same.
+    let started = |address| drop(print(&format!("Twograin is at http://{address}; Ctrl-C ends it")));
+    Ok(runtime.block_on(app::run(&config, start, started))?)
 }
 
 /// One line per event on standard error, in colour on a terminal.

@@ -68,10 +68,10 @@ impl Sources {
 
 /// What the server is doing, as soon as it is doing something else. Never returns if that will not happen any more.
 async fn changed(activity: &mut Option<watch::Receiver<Option<Activity>>>) -> Option<Activity> {
-    if let Some(receiver) = activity {
-        if receiver.changed().await.is_ok() {
-            return receiver.borrow_and_update().clone();
-        }
+    if let Some(receiver) = activity
+        && receiver.changed().await.is_ok()
+    {
+        return receiver.borrow_and_update().clone();
     }
     std::future::pending().await
 }

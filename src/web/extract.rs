@@ -52,10 +52,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = parts.uri.path().to_owned();
-        let axum::extract::Path(value) = axum::extract::Path::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::new(StatusCode::NOT_FOUND, format!("There is nothing at {path}.")))?;
+        let unreadable = |_| Problem::new(StatusCode::NOT_FOUND, "There is nothing at this address.");
+        let axum::extract::Path(value) =
+            axum::extract::Path::from_request_parts(parts, state).await.map_err(unreadable)?;
         Ok(Self(value))
     }
 }
@@ -74,9 +73,11 @@ impl<S: Send + Sync> FromRequest<S> for Form {
     }
 }
 
-/// “Failed to deserialize query string: epoch: unknown field” → “The query: epoch: unknown field”.
+/// What axum says, freed of its own words: “Failed to deserialize query string: a: unknown field `a`” becomes
+/// “The query: unknown field `a`”.
 fn reason(what: &str, text: &str) -> String {
     let text = text.strip_prefix("Failed to ").and_then(|text| text.split_once(": ")).map_or(text, |(_, cause)| cause);
+    let text = text.find("unknown field").map_or(text, |start| &text[start..]);
     format!("{what}: {text}")
 }
 
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn reasons_are_freed_of_the_library_s_words() {
-        let text = reason("The query", "Failed to deserialize query string: unknown field `a`");
+        let text = reason("The query", "Failed to deserialize query string: a: unknown field `a`");
         assert_eq!(text, "The query: unknown field `a`");
     }
 }

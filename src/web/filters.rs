@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn numbers_have_the_digits_that_matter() {
-        assert_eq!(number(Some(0.69314)), "0.6931");
-        assert_eq!(number(Some(2.30258)), "2.303");
+        assert_eq!(number(Some(0.71234)), "0.7123");
+        assert_eq!(number(Some(2.51238)), "2.512");
         assert_eq!(number(Some(12345.6)), "12346");
         assert_eq!(number(Some(1e-5)), "1.00e-5");
         assert_eq!(number(Some(0.0)), "0.0000");

@@ -1,6 +1,7 @@
 //! `/api`: the endpoints, with a command to try each.
 
 use askama::Template;
+use axum::http::{HeaderMap, header};
 
 use super::Page;
 
@@ -56,6 +57,8 @@ const fn endpoint(method: &'static str, path: &'static str, words: &'static str)
 #[template(path = "api.html")]
 pub struct GuidePage {
     endpoints: &'static [Endpoint],
+    /// As the reader's browser calls this server, for commands to copy.
+    host: String,
 }
 
 impl GuidePage {
@@ -64,6 +67,7 @@ impl GuidePage {
     }
 }
 
-pub async fn show() -> Page<GuidePage> {
-    Page(GuidePage { endpoints: &ENDPOINTS })
+pub async fn show(headers: HeaderMap) -> Page<GuidePage> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").to_owned();
+    Page(GuidePage { endpoints: &ENDPOINTS, host })
 }

@@ -269,10 +269,10 @@ impl FormPage {
         }
     }
 
-    /// What a folded group holds.
+    /// What a folded group holds: “Batch size 32, Optimizer sgd”.
     fn summary(&self, group: &Group) -> String {
-        let values = group.fields.iter().map(|field| self.value(field)).filter(|value| !value.is_empty());
-        values.collect::<Vec<_>>().join(" · ")
+        let filled = group.fields.iter().filter(|field| !self.value(field).is_empty());
+        filled.map(|field| format!("{} {}", field.label, self.value(field))).collect::<Vec<_>>().join(", ")
     }
 
     fn error_at(&self, field: &Field) -> Option<&str> {
