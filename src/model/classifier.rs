@@ -139,11 +139,16 @@ impl Classifier {
     pub fn with_network(spec: ModelSpec, network: Network, mut params: Parameters) -> Result<Self> {
         let features = network.features();
         let head = match spec.activation {
-            Some(activation) => Head::TwoLevel {
-                fine: Linear::new(&mut params, "fine", features, spec.fine_count)?,
-                activation,
-                coarse: Linear::new(&mut params, "coarse", spec.fine_count, spec.coarse_count)?,
-            },
+            Some(activation) => {
+                let fine = Linear::new(&mut params, "fine", features, spec.fine_count)?;
+                if activation == ScoreActivation::Sigmoid && spec.fine_count > 1 {
+                    // A label starts as improbable as one of `fine_count` equally probable ones, or the first epochs
+                    // would be spent on learning that most labels are absent (Lin et al. 2017, section 4.1).
+                    fine.fill_bias(-((spec.fine_count - 1) as f64).ln())?;
+                }
+                let coarse = Linear::new(&mut params, "coarse", spec.fine_count, spec.coarse_count)?;
+                Head::TwoLevel { fine, activation, coarse }
+            }
             None => Head::CoarseOnly { coarse: Linear::new(&mut params, "coarse", features, spec.coarse_count)? },
         };
         Ok(Self { spec, network, head, params })

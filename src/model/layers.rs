@@ -140,6 +140,20 @@ impl Linear {
         })
     }
 
+    /// The same in front of a ReLU: weights Kaiming normal over the inputs, biases zero.
+    pub fn before_relu(params: &mut Parameters, name: &str, input: usize, output: usize) -> Result<Self> {
+        let init = Init::Normal((2.0 / input as f64).sqrt());
+        Ok(Self {
+            weight: params.trained(format!("{name}.weight"), &[output, input], init)?,
+            bias: params.trained(format!("{name}.bias"), &[output], Init::Constant(0.0))?,
+        })
+    }
+
+    /// Sets every bias to `value`.
+    pub fn fill_bias(&self, value: f64) -> Result<()> {
+        self.bias.set(&(self.bias.ones_like()? * value)?)
+    }
+
     /// `[n, in]` to `[n, out]`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         ops::linear(x, &mode.read(&self.weight), Some(&mode.read(&self.bias)))

@@ -11,34 +11,24 @@ use super::{
 /// One size of the family.
 #[derive(Clone, Copy, Debug)]
 pub struct ResNetConfig {
-    /// The way in.
-    pub stem: Stem,
+    /// Side of the first convolution's kernel: 7, or 3 for small images.
+    pub stem_kernel: usize,
     /// Channels of each stage; the first is the stem's too. Every stage but the first halves the map.
     pub widths: [usize; 4],
     /// Blocks of each stage.
     pub blocks: [usize; 4],
 }
 
-/// The layers before the first stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stem {
-    /// 7×7 convolution of stride 2 and 3×3 max pooling of stride 2: the map is a quarter of the image's side.
-    Photograph,
-    /// 3×3 convolution of stride 2: half of it, for small images.
-    Thumbnail,
-}
-
 impl ResNetConfig {
     /// ResNet34: 21.3 million parameters without its last layer.
-    pub const RESNET34: Self = Self { stem: Stem::Photograph, widths: [64, 128, 256, 512], blocks: [3, 4, 6, 3] };
-    /// For images of about 64 pixels: 0.3 million parameters, 16 million multiply-adds at 64×64.
-    pub const TINY: Self = Self { stem: Stem::Thumbnail, widths: [16, 32, 64, 128], blocks: [1, 1, 1, 1] };
+    pub const RESNET34: Self = Self { stem_kernel: 7, widths: [64, 128, 256, 512], blocks: [3, 4, 6, 3] };
+    /// For images of about 64 pixels: 0.7 million parameters, 9 million multiply-adds at 64×64.
+    pub const TINY: Self = Self { stem_kernel: 3, widths: [24, 48, 96, 192], blocks: [1, 1, 1, 1] };
 }
 
 /// A residual network without its last linear layer.
 #[derive(Clone, Debug)]
 pub struct ResNet {
-    stem: Stem,
     conv1: Conv2d,
     bn1: BatchNorm,
     blocks: Vec<BasicBlock>,
@@ -48,11 +38,7 @@ pub struct ResNet {
 impl ResNet {
     /// A new network.
     pub fn new(params: &mut Parameters, config: ResNetConfig) -> Result<Self> {
-        let ResNetConfig { stem, widths, blocks: depths } = config;
-        let kernel = match stem {
-            Stem::Photograph => 7,
-            Stem::Thumbnail => 3,
-        };
+        let ResNetConfig { stem_kernel: kernel, widths, blocks: depths } = config;
         let shape = ConvShape { input: 3, output: widths[0], kernel, stride: 2 };
         let conv1 = Conv2d::new(params, "conv1", shape, false)?;
         let bn1 = BatchNorm::new(params, "bn1", widths[0])?;
@@ -66,7 +52,7 @@ impl ResNet {
                 input = output;
             }
         }
-        Ok(Self { stem, conv1, bn1, blocks, features: input })
+        Ok(Self { conv1, bn1, blocks, features: input })
     }
 
     /// Width of the feature vector.
@@ -77,10 +63,7 @@ impl ResNet {
     /// `[n, 3, h, w]` to `[n, features]`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let x = self.bn1.forward(&self.conv1.forward(x, mode)?, None, Activation::Relu, mode)?;
-        let mut x = match self.stem {
-            Stem::Photograph => ops::max_pool2d(&x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?,
-            Stem::Thumbnail => x,
-        };
+        let mut x = ops::max_pool2d(&x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }

@@ -25,8 +25,8 @@ pub struct VggConfig {
 }
 
 impl VggConfig {
-    /// For images of about 64 pixels: 0.3 million parameters, 16 million multiply-adds at 64×64.
-    pub const TINY: Self = Self { stages: &[&[16], &[32], &[64], &[128]], pooled: 2, hidden: 256, dropout: 0.2 };
+    /// For images of about 64 pixels: 0.4 million parameters, 11 million multiply-adds at 64×64.
+    pub const TINY: Self = Self { stages: &[&[8], &[24], &[48], &[96], &[192]], pooled: 1, hidden: 256, dropout: 0.1 };
 }
 
 /// A VGG network without its last linear layer.
@@ -60,8 +60,8 @@ impl Vgg {
         }
         let VggConfig { pooled, hidden, dropout, .. } = config;
         let linear = [
-            Linear::new(params, "classifier.0", input * pooled * pooled, hidden)?,
-            Linear::new(params, "classifier.3", hidden, hidden)?,
+            Linear::before_relu(params, "classifier.0", input * pooled * pooled, hidden)?,
+            Linear::before_relu(params, "classifier.3", hidden, hidden)?,
         ];
         Ok(Self { stages, pooled, linear, dropout, hidden })
     }

@@ -12,7 +12,7 @@ pub fn demo_specs(dataset: &str) -> Vec<RunSpec> {
     for backbone in [Backbone::VggTiny, Backbone::ResNetTiny] {
         for &objective in Objective::ALL {
             let spec = RunSpec::new(dataset, backbone, objective).with(|spec| {
-                (spec.input_size, spec.epochs, spec.batch_size) = (64, 8, 32);
+                (spec.input_size, spec.epochs, spec.batch_size) = (64, 9, 16);
                 (spec.optimizer, spec.learning_rate, spec.weight_decay) = (Optimizer::AdamW, 3e-3, 1e-2);
                 (spec.warmup_epochs, spec.augmentation) = (0.5, Augmentation::Flip);
             });

@@ -10,7 +10,7 @@ use twograin::{
     },
     model::{
         Classifier, LossSpec, Mode, ModelSpec, Network, Output, Parameters, Targets,
-        resnet::{ResNet, ResNetConfig, Stem},
+        resnet::{ResNet, ResNetConfig},
     },
 };
 
@@ -77,7 +77,7 @@ fn norm(tensor: &Tensor) -> f64 {
 fn a_residual_network_agrees_with_torchvisions_forward_and_backward() {
     let expected: Reference = reference("resnet.json");
     let mut params = Parameters::new(0, DType::F64, &Device::Cpu);
-    let config = ResNetConfig { stem: Stem::Photograph, widths: [64, 128, 256, 512], blocks: [1; 4] };
+    let config = ResNetConfig { stem_kernel: 7, widths: [64, 128, 256, 512], blocks: [1; 4] };
     let network = Network::Residual(ResNet::new(&mut params, config).unwrap());
     let model = Classifier::with_network(spec(Backbone::ResNet34), network, params).unwrap();
     fill(model.params());
