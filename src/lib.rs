@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod explanation;
 pub mod inference;
 pub mod model;
+pub mod recent;
 pub mod report;
 pub mod scheduler;
 pub mod services;

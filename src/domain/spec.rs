@@ -174,8 +174,10 @@ named!(
 
 named!(
     /// What the coarse layer reads.
+    #[derive(Default)]
     CoarseInput, "a coarse input" {
         /// The fine probabilities.
+        #[default]
         Probabilities = "probabilities",
         /// The fine logits.
         Logits = "logits",
@@ -184,8 +186,10 @@ named!(
 
 named!(
     /// The optimizer.
+    #[derive(Default)]
     Optimizer, "an optimizer" {
         /// Stochastic gradient descent with momentum.
+        #[default]
         Sgd = "sgd",
         /// Adam with decoupled weight decay.
         AdamW = "adamw",
@@ -194,51 +198,31 @@ named!(
 
 named!(
     /// How the learning rate goes after the warm-up.
+    #[derive(Default)]
     Schedule, "a schedule" {
         /// It stays.
         Constant = "constant",
         /// Divided by ten after each third of the epochs.
         Step = "step",
         /// Half a cosine down to zero.
+        #[default]
         Cosine = "cosine",
     }
 );
 
 named!(
     /// What is done to training images.
+    #[derive(Default)]
     Augmentation, "an augmentation" {
         /// Nothing: the test transform.
         None = "none",
         /// Horizontal flip of every other image.
         Flip = "flip",
         /// Random resized crop and horizontal flip.
+        #[default]
         CropFlip = "crop-flip",
     }
 );
-
-impl Default for CoarseInput {
-    fn default() -> Self {
-        Self::Probabilities
-    }
-}
-
-impl Default for Optimizer {
-    fn default() -> Self {
-        Self::Sgd
-    }
-}
-
-impl Default for Schedule {
-    fn default() -> Self {
-        Self::Cosine
-    }
-}
-
-impl Default for Augmentation {
-    fn default() -> Self {
-        Self::CropFlip
-    }
-}
 
 /// Where a run computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,10 +1,6 @@
 //! Loaded models kept for uploads: a small cache, and a bound on how much is computed at once.
 
-use std::{
-    collections::VecDeque,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use candle_core::Device;
 use tokio::sync::Semaphore;
@@ -15,6 +11,7 @@ use crate::{
         transform::test_tensor,
     },
     model::{Classifier, Logits, ModelSpec, WeightsError},
+    recent::Recent,
 };
 
 /// How many models are kept. ResNet34 takes 85 MB.
@@ -27,8 +24,8 @@ const WAITING: usize = 32;
 /// Classifies uploads. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Classifiers {
-    /// By the hash of their weights, the latest used last.
-    models: Arc<Mutex<VecDeque<(String, Classifier)>>>,
+    /// By the hash of their weights.
+    models: Recent<Classifier>,
     computing: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
@@ -80,7 +77,7 @@ pub enum InferenceError {
 impl Default for Classifiers {
     fn default() -> Self {
         Self {
-            models: Arc::default(),
+            models: Recent::new(MODELS),
             computing: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Arc::new(Semaphore::new(AT_ONCE + WAITING)),
         }
@@ -103,24 +100,11 @@ impl Classifiers {
     }
 
     fn model(&self, file: &ModelFile) -> Result<Classifier, InferenceError> {
-        let lock = || self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        {
-            let mut models = lock();
-            if let Some(entry) =
-                models.iter().position(|(key, _)| *key == file.sha256).and_then(|position| models.remove(position))
-            {
-                let model = entry.1.clone();
-                models.push_back(entry);
-                return Ok(model);
-            }
+        if let Some(model) = self.models.get(&file.sha256) {
+            return Ok(model);
         }
-        // Loaded outside the lock: an upload for a loaded model does not wait for another one's loading.
         let model = Classifier::load(file.spec, &file.path, &Device::Cpu)?;
-        let mut models = lock();
-        models.push_back((file.sha256.clone(), model.clone()));
-        if models.len() > MODELS {
-            models.pop_front();
-        }
+        self.models.put(file.sha256.clone(), model.clone());
         Ok(model)
     }
 }

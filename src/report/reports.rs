@@ -1,9 +1,6 @@
 //! The reports: one function for each page and its API.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -18,6 +15,7 @@ use crate::{
     domain::{RunId, RunStatus, Split, Tally},
     error::{Error, Result},
     exchange::Scores,
+    recent::Recent,
     store::{RunFilter, RunRow, Store},
     worker::protocol::ArtifactKind,
 };
@@ -29,8 +27,8 @@ const CACHED_SCORES: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Reports {
     pub(super) store: Store,
-    /// Score files by the hash of their content, the latest used last.
-    scores: Arc<Mutex<VecDeque<(String, Arc<Scores>)>>>,
+    /// Score files by the hash of their content.
+    scores: Recent<Arc<Scores>>,
 }
 
 /// Which runs to list.
@@ -64,7 +62,7 @@ pub struct IndicesQuery {
 impl Reports {
     /// Reports over `store`.
     pub fn new(store: Store) -> Self {
-        Self { store, scores: Arc::default() }
+        Self { store, scores: Recent::new(CACHED_SCORES) }
     }
 
     /// The comparison of a data set's runs; `None` where there is no data set at all. Without a name: the data set of the
@@ -195,7 +193,7 @@ impl Reports {
             Split::Train => return Err(Error::Invalid("split: there are scores of test and validation only".into())),
         };
         let artifact = self.store.artifact(run, kind).await?;
-        if let Some(scores) = self.cached(&artifact.sha256) {
+        if let Some(scores) = self.scores.get(&artifact.sha256) {
             return Ok(scores);
         }
         let sha256 = artifact.sha256.clone();
@@ -204,21 +202,8 @@ impl Reports {
             .map_err(|error| Error::internal("scores were not read", error))?
             .map_err(|error| Error::internal(format!("the scores of run {run} cannot be read"), error))?;
         let scores = Arc::new(scores);
-        let mut cache = self.scores.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        cache.push_back((sha256, scores.clone()));
-        if cache.len() > CACHED_SCORES {
-            cache.pop_front();
-        }
+        self.scores.put(sha256, scores.clone());
         Ok(scores)
-    }
-
-    fn cached(&self, sha256: &str) -> Option<Arc<Scores>> {
-        let mut cache = self.scores.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let position = cache.iter().position(|(key, _)| key == sha256)?;
-        let entry = cache.remove(position)?;
-        let scores = entry.1.clone();
-        cache.push_back(entry);
-        Some(scores)
     }
 }
 
