@@ -1,9 +1,6 @@
 //! The command line, as a user's shell sees it.
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
+use std::{path::Path, process::Output};
 
 mod data_directory;
 mod server;
@@ -18,11 +15,7 @@ struct Done {
 
 /// Runs `twograin` in `directory`, without whatever the tester's environment says.
 fn twograin_in(directory: &Path, args: &[&str]) -> Done {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_twograin"));
-    for name in ["SERVER", "LISTEN", "DATA_DIR", "DATABASE", "WORKER_LISTEN", "INSECURE", "WORKER_TOKEN"] {
-        command.env_remove(format!("TWOGRAIN_{name}"));
-    }
-    done(command.current_dir(directory).args(args).output())
+    done(crate::support::twograin().current_dir(directory).args(args).output())
 }
 
 fn done(output: std::io::Result<Output>) -> Done {

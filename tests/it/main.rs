@@ -1,4 +1,10 @@
+mod api;
 mod architecture;
+mod browser;
 mod cli;
 mod dataset;
+mod journey;
+mod pages;
+mod store;
+mod support;
 mod training;

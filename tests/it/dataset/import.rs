@@ -14,7 +14,7 @@ use twograin::{
     domain::Taxonomy,
 };
 
-use super::shared;
+use crate::support::shared;
 
 /// Images 1 to 6 and what they show: a dog and a person, nothing, a person, a dog and a car, two dogs (one a crowd), a car.
 const IMAGES: &str = r#"[

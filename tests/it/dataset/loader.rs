@@ -9,7 +9,7 @@ use twograin::{
     domain::{CoarseId, LabelSet, spec::Augmentation},
 };
 
-use super::shared;
+use crate::support::shared;
 
 const CONFIG: LoaderConfig = LoaderConfig {
     input_size: 32,

@@ -9,7 +9,7 @@ use twograin::dataset::{
     transform::{STD, test_tensor},
 };
 
-use super::shared;
+use crate::support::shared;
 
 #[derive(Deserialize)]
 struct Reference {

@@ -1,0 +1,252 @@
+//! Data sets, the queue and outcomes in the database.
+
+use jiff::Timestamp;
+use twograin::{
+    dataset::coco::{Funnel, Imported, ImportedImage, ImportedSplit},
+    domain::{
+        AttemptId, CoarseId, Counts, EpochPoint, FineId, Outcome, RunId, RunSpec, RunStatus, Split, Submission, Tally,
+        Taxonomy,
+        spec::{Backbone, Objective},
+    },
+    error::Error,
+    store::{Ending, NewDataset, NewOutcomes, OutcomeFilter, RunFilter, Store, StoreConfig},
+    worker::protocol::{Artifact, ArtifactKind, WorkerEvent},
+};
+
+fn taxonomy() -> Taxonomy {
+    let text = r#"{"name":"t","coarse":["a","b"],
+        "fine":[{"name":"p","public":true},{"name":"x","parent":"a"},{"name":"y","parent":"b"}]}"#;
+    Taxonomy::from_json(text).expect("a valid taxonomy")
+}
+
+fn image(source_id: i64, labels: &[u16], coarse: u16) -> ImportedImage {
+    ImportedImage {
+        source_id,
+        file_name: format!("{source_id}.jpg"),
+        width: 4,
+        height: 3,
+        labels: labels.iter().copied().map(FineId).collect(),
+        coarse: CoarseId(coarse),
+    }
+}
+
+fn split(images: Vec<ImportedImage>) -> ImportedSplit {
+    let kept = images.len() as u64;
+    ImportedSplit { funnel: Funnel { read: kept, kept, ..Funnel::default() }, images }
+}
+
+fn new_dataset(name: &str) -> NewDataset {
+    let train = split(vec![image(1, &[1], 0), image(2, &[0, 2], 1), image(5_000_000_000, &[2], 1)]);
+    // Ids may repeat between the splits.
+    let test = split(vec![image(1, &[0, 1], 0), image(2, &[2], 1)]);
+    NewDataset {
+        name: name.into(),
+        drawn: false,
+        imported: Imported { taxonomy: taxonomy(), train, test },
+        directories: Some(("/images/train".into(), "/images/test".into())),
+    }
+}
+
+struct Fixture {
+    store: Store,
+    _directory: tempfile::TempDir,
+}
+
+async fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let config = StoreConfig { data_dir: directory.path().into(), database: None };
+    let store = Store::open(&config).await.expect("a new store");
+    store.import_dataset(new_dataset("d"), Timestamp::now()).await.expect("a first data set");
+    Fixture { store, _directory: directory }
+}
+
+impl Fixture {
+    async fn submit(&self, seed: u64) -> RunId {
+        let spec = RunSpec::new("d", Backbone::ResNetTiny, Objective::SigmoidThreshold);
+        let spec = spec.with(|fields| fields.seed = seed).expect("a valid specification");
+        let dataset = self.store.dataset("d").await.expect("the data set").id;
+        self.store.submit(dataset, &Submission::from(spec), Timestamp::now()).await.expect("submitted")
+    }
+
+    async fn claim(&self) -> Option<(RunId, AttemptId)> {
+        let claim = self.store.claim(3, "hash", Timestamp::now()).await.expect("claiming works");
+        claim.map(|claim| (claim.run, claim.attempt))
+    }
+
+    async fn status(&self, run: RunId) -> RunStatus {
+        self.store.run(run).await.expect("the run").status
+    }
+}
+
+fn conflict<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::Conflict(text)) => text,
+        other => panic!("a conflict was expected, not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_data_set_comes_back_as_it_went_in() {
+    let Fixture { store, _directory } = fixture().await;
+    let row = store.dataset("d").await.unwrap();
+    let data = store.training_data(row.id).await.unwrap();
+    let ids = |samples: &[twograin::dataset::Sample]| samples.iter().map(|sample| sample.source_id).collect::<Vec<_>>();
+    assert_eq!((ids(&data.train), ids(&data.test)), (vec![1, 2, 5_000_000_000], vec![1, 2]));
+    assert_eq!(data.train[1].path, std::path::Path::new("/images/train/2.jpg"));
+    assert_eq!(data.train[1].labels.as_slice(), [FineId(0), FineId(2)]);
+    assert_eq!((data.test[0].coarse, data.taxonomy), (CoarseId(0), taxonomy()));
+
+    let again = conflict(store.import_dataset(new_dataset("d"), Timestamp::now()).await);
+    assert!(again.contains("there is a data set “d” already"), "{again}");
+    let bad = store.import_dataset(new_dataset("a/b"), Timestamp::now()).await;
+    assert!(matches!(bad, Err(Error::Invalid(_))));
+    assert_eq!(store.datasets().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_fingerprint_is_of_the_test_set_alone() {
+    let Fixture { store, _directory } = fixture().await;
+    let mut other_train = new_dataset("other-train");
+    other_train.imported.train.images.pop();
+    let mut other_test = new_dataset("other-test");
+    other_test.imported.test.images[0].labels = [FineId(1)].into_iter().collect();
+    for new in [other_train, other_test] {
+        store.import_dataset(new, Timestamp::now()).await.unwrap();
+    }
+    let mut fingerprints = Vec::new();
+    for name in ["d", "other-train", "other-test"] {
+        fingerprints.push(store.dataset(name).await.unwrap().fingerprint);
+    }
+    assert_eq!(fingerprints[0], fingerprints[1]);
+    assert_ne!(fingerprints[0], fingerprints[2]);
+}
+
+#[tokio::test]
+async fn runs_are_claimed_in_order_of_submission_and_once() {
+    let fixture = fixture().await;
+    let (first, second) = (fixture.submit(1).await, fixture.submit(2).await);
+    assert_eq!(fixture.store.queue_position(second).await.unwrap(), 2);
+    assert_eq!(fixture.claim().await.unwrap().0, first);
+    assert_eq!(fixture.claim().await.unwrap().0, second);
+    assert_eq!(fixture.claim().await, None);
+    assert_eq!(fixture.store.run(first).await.unwrap().spec.threads, 3, "threads are resolved when a run starts");
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_run_cannot_write_any_more() {
+    let fixture = fixture().await;
+    let run = fixture.submit(1).await;
+    let (_, old) = fixture.claim().await.unwrap();
+    assert_eq!(fixture.store.authorise(old, "hash").await.unwrap(), Some(run));
+    assert_eq!(fixture.store.authorise(old, "other").await.unwrap(), None);
+    let now = Timestamp::now();
+    fixture.store.end(old, Ending::Lost("the machine went away".into()), now).await.unwrap();
+    assert_eq!(fixture.status(run).await, RunStatus::Queued);
+    let (_, new) = fixture.claim().await.unwrap();
+    assert_ne!(old, new);
+
+    let events = [WorkerEvent::Log { text: "from the past".into() }];
+    conflict(fixture.store.record(old, &events, now).await);
+    conflict(fixture.store.succeed(old, &[], &[], now).await);
+    conflict(fixture.store.end(old, Ending::Canceled, now).await);
+    assert_eq!(fixture.store.authorise(old, "hash").await.unwrap(), None);
+    assert!(!fixture.store.record(new, &events, now).await.unwrap());
+    assert_eq!(fixture.store.log(run, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_run_is_given_up_after_three_lost_attempts_but_not_for_stopped_servers() {
+    let fixture = fixture().await;
+    let run = fixture.submit(1).await;
+    let endings = [
+        Ending::Released,
+        Ending::Lost("1".into()),
+        Ending::Released,
+        Ending::Released,
+        Ending::Lost("2".into()),
+        Ending::Lost("3".into()),
+    ];
+    for ending in endings {
+        assert_eq!(fixture.status(run).await, RunStatus::Queued);
+        let (_, attempt) = fixture.claim().await.unwrap();
+        fixture.store.end(attempt, ending, Timestamp::now()).await.unwrap();
+    }
+    let row = fixture.store.run(run).await.unwrap();
+    assert_eq!(row.status, RunStatus::Failed);
+    assert_eq!(row.error.as_deref(), Some("given up after 3 attempts; the last: 3"));
+}
+
+#[tokio::test]
+async fn canceling_ends_a_queued_run_at_once_and_asks_a_running_one() {
+    let fixture = fixture().await;
+    let (running, queued) = (fixture.submit(1).await, fixture.submit(2).await);
+    let (_, attempt) = fixture.claim().await.unwrap();
+    let now = Timestamp::now();
+    assert_eq!(fixture.store.cancel(queued, now).await.unwrap(), None);
+    assert_eq!(fixture.status(queued).await, RunStatus::Canceled);
+    assert!(conflict(fixture.store.cancel(queued, now).await).contains("has canceled already"));
+
+    assert_eq!(fixture.store.cancel(running, now).await.unwrap(), Some(attempt));
+    assert_eq!(fixture.status(running).await, RunStatus::Running);
+    assert!(conflict(fixture.store.delete_run(running).await).contains("cancel it before deleting it"));
+    assert!(fixture.store.record(attempt, &[], now).await.unwrap(), "the worker is told");
+    // It dies of it, in whatever way: that is a cancelation.
+    fixture.store.end(attempt, Ending::Failed("killed".into()), now).await.unwrap();
+    let row = fixture.store.run(running).await.unwrap();
+    assert_eq!((row.status, row.error), (RunStatus::Canceled, None));
+}
+
+#[tokio::test]
+async fn outcomes_are_recorded_whole_and_found_by_filter() {
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    let run = fixture.submit(1).await;
+    let (_, attempt) = fixture.claim().await.unwrap();
+    let now = Timestamp::now();
+    let point = EpochPoint {
+        epoch: 1,
+        train_loss: 0.5,
+        validation_loss: None,
+        validation_ia: Some(0.25),
+        validation_coarse_accuracy: None,
+        learning_rate: 0.1,
+        seconds: 2.0,
+    };
+    store.record(attempt, &[WorkerEvent::Epoch(point.clone())], now).await.unwrap();
+    assert_eq!(store.epochs(run).await.unwrap(), [point]);
+
+    let weights = Artifact { kind: ArtifactKind::Weights, path: "weights.safetensors".into(), sha256: "a".repeat(64) };
+    let outcomes = |second| NewOutcomes {
+        split: Split::Test,
+        rows: vec![(1, Some(true), true, CoarseId(0)), (second, Some(false), true, CoarseId(1))],
+        tally: Tally { images: 2, coarse_correct: 2, counts: Some(Counts { ftct: 1, ffct: 1, ..Counts::default() }) },
+    };
+    // An image that the data set does not have: nothing at all is recorded.
+    let refused = store.succeed(attempt, std::slice::from_ref(&weights), &[outcomes(99)], now).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    assert_eq!(fixture.status(run).await, RunStatus::Running);
+    assert!(store.artifact(run, ArtifactKind::Weights).await.is_err());
+
+    store.succeed(attempt, &[weights], &[outcomes(2)], now).await.unwrap();
+    let row = store.run(run).await.unwrap();
+    assert_eq!((row.status, row.test.unwrap().counts.unwrap().ftct), (RunStatus::Succeeded, 1));
+    let path = store.artifact(run, ArtifactKind::Weights).await.unwrap().path;
+    assert_eq!(path, store.data_dir().join("runs/1/attempt-1/weights.safetensors"));
+
+    let all = OutcomeFilter { split: Split::Test, outcome: None, fine: None, coarse: None, after: None, limit: 10 };
+    let found = async |filter: OutcomeFilter| {
+        let (total, rows) = store.outcomes(run, &filter).await.unwrap();
+        (total, rows.iter().map(|row| row.source_id).collect::<Vec<_>>())
+    };
+    assert_eq!(found(all.clone()).await, (2, vec![1, 2]));
+    assert_eq!(found(OutcomeFilter { outcome: Some(Outcome::Ffct), ..all.clone() }).await, (1, vec![2]));
+    assert_eq!(found(OutcomeFilter { fine: Some(FineId(0)), ..all.clone() }).await, (1, vec![1]));
+    assert_eq!(found(OutcomeFilter { coarse: Some(CoarseId(1)), ..all.clone() }).await, (1, vec![2]));
+    assert_eq!(found(OutcomeFilter { limit: 1, ..all.clone() }).await, (2, vec![1]));
+
+    // A data set that a run uses stays; without the run it goes.
+    assert!(conflict(store.delete_dataset("d").await).contains("1 run uses it"));
+    store.delete_run(run).await.unwrap();
+    store.delete_dataset("d").await.unwrap();
+    assert!(store.runs(&RunFilter::default()).await.unwrap().is_empty());
+}

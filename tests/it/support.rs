@@ -1,0 +1,190 @@
+//! What tests share: the neighbouring data, Python, and a server as users run it.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use twograin::dataset::{
+    coco::CocoSource,
+    scenes::{self, ScenesConfig},
+};
+
+/// The data that tests may use but the repository does not contain. Says so and returns `None` where it is absent.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: {} is not here", path.display());
+    None
+}
+
+/// A Python with numpy and safetensors: `TWOGRAIN_PYTHON`, else `python3`. Says so and returns `None` where there is none,
+/// unless `TWOGRAIN_REQUIRE_PYTHON` is set.
+pub fn python() -> Option<Command> {
+    let program = std::env::var("TWOGRAIN_PYTHON").unwrap_or_else(|_| "python3".into());
+    let output = Command::new(&program).args(["-c", "import numpy, safetensors"]).output();
+    if output.is_ok_and(|output| output.status.success()) {
+        return Some(Command::new(program));
+    }
+    assert!(std::env::var_os("TWOGRAIN_REQUIRE_PYTHON").is_none(), "{program} has no numpy and safetensors");
+    println!("skipped: {program} has no numpy and safetensors; TWOGRAIN_PYTHON names another Python");
+    None
+}
+
+/// The program, without whatever the tester's environment says.
+pub fn twograin() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twograin"));
+    for name in ["SERVER", "LISTEN", "DATA_DIR", "DATABASE", "WORKER_LISTEN", "INSECURE", "WORKER_TOKEN"] {
+        command.env_remove(format!("TWOGRAIN_{name}"));
+    }
+    command
+}
+
+/// `twograin serve` in a process of its own, on a data directory of its own; both end with it.
+pub struct TestServer {
+    /// Such as `http://127.0.0.1:40123`.
+    pub url: String,
+    /// The data directory.
+    pub data: tempfile::TempDir,
+    process: Child,
+}
+
+impl TestServer {
+    /// A server on an empty data directory.
+    pub fn empty() -> Self {
+        Self::start(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// A server on this data directory.
+    pub fn start(data: tempfile::TempDir) -> Self {
+        let mut process = twograin()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("standard output is piped")).lines();
+        let mut said = Vec::new();
+        let url = loop {
+            let line =
+                lines.next().unwrap_or_else(|| panic!("the server ended: {said:?}")).expect("standard output is text");
+            if let Some(rest) = line.split_once("Twograin is at ") {
+                break rest.1.split(';').next().unwrap_or_default().to_owned();
+            }
+            said.push(line);
+        };
+        Self { url, data, process }
+    }
+
+    /// A server with a small drawn data set called `scenes`; its images are in `images/` of the data directory.
+    pub fn with_scenes() -> Self {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let config = ScenesConfig { train: 60, test: 24, side: 40, seed: 9 };
+        let files = scenes::generate(&data.path().join("images"), &config, &|_, _| {}).expect("scenes");
+        import("scenes", data.path(), &files.train, &files.test);
+        Self::start(data)
+    }
+
+    /// A server with [`Self::with_scenes`]' data set, a run of each objective that succeeded, and one that was canceled.
+    pub fn with_runs() -> Self {
+        let server = Self::with_scenes();
+        let runs = ["coarse-only", "top-k-softmax", "sigmoid-threshold"].map(|objective| {
+            server.submit(&json!({
+                "dataset": "scenes", "backbone": "resnet-tiny", "objective": objective, "epochs": 2, "input_size": 32,
+                "batch_size": 16, "augmentation": "flip", "threshold": 0.2, "warmup_epochs": 0, "tags": ["trial"]
+            }))
+        });
+        let canceled = json!({"dataset": "scenes", "backbone": "vgg-tiny", "objective": "coarse-only", "epochs": 9999});
+        let canceled = server.submit(&canceled);
+        let (status, _) = server.post(&format!("/api/v1/runs/{canceled}/cancel"), &Value::Null);
+        assert_eq!(status, 202);
+        for run in runs {
+            let report = server.wait(run);
+            assert_eq!(report["status"], "succeeded", "{report}");
+        }
+        server
+    }
+
+    /// Ends the server as a crash would, and starts another one on the same data directory.
+    pub fn crash_and_restart(mut self) -> Self {
+        self.process.kill().expect("the server can be killed");
+        self.process.wait().expect("and has ended");
+        let data = std::mem::replace(&mut self.data, tempfile::tempdir().expect("a temporary directory"));
+        Self::start(data)
+    }
+
+    /// `GET` of a path: status and JSON.
+    pub fn get(&self, path: &str) -> (u16, Value) {
+        self.send(reqwest::blocking::Client::new().get(format!("{}{path}", self.url)))
+    }
+
+    /// `GET` of a page: its HTML.
+    pub fn page(&self, path: &str) -> String {
+        let response = reqwest::blocking::get(format!("{}{path}", self.url)).expect("an answer");
+        assert_eq!(response.status(), 200, "{path}");
+        response.text().expect("text")
+    }
+
+    /// `POST` of JSON: status and JSON.
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.send(reqwest::blocking::Client::new().post(format!("{}{path}", self.url)).json(body))
+    }
+
+    /// Sends a request: status and JSON, `null` for an empty answer.
+    pub fn send(&self, request: reqwest::blocking::RequestBuilder) -> (u16, Value) {
+        let response = request.timeout(Duration::from_secs(60)).send().expect("an answer");
+        let status = response.status().as_u16();
+        let text = response.text().expect("text");
+        if text.is_empty() {
+            return (status, Value::Null);
+        }
+        let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"));
+        (status, json)
+    }
+
+    /// Submits a run, which must be taken, and returns its number.
+    pub fn submit(&self, body: &Value) -> i64 {
+        let (status, run) = self.post("/api/v1/runs", body);
+        assert_eq!(status, 201, "{run}");
+        run["id"].as_i64().expect("an id")
+    }
+
+    /// Waits until a run has ended, and returns it.
+    pub fn wait(&self, run: i64) -> Value {
+        let start = Instant::now();
+        loop {
+            let (_, report) = self.get(&format!("/api/v1/runs/{run}"));
+            match report["status"].as_str() {
+                Some("queued" | "running") => {}
+                _ => return report,
+            }
+            assert!(start.elapsed() < Duration::from_secs(300), "run {run} does not end: {report}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// `twograin dataset import-coco`, which must work.
+pub fn import(name: &str, data: &Path, train: &CocoSource, test: &CocoSource) {
+    let mut command = twograin();
+    command.args(["dataset", "import-coco", name, "--verify", "--data-dir"]).arg(data);
+    for (split, source) in [("train", train), ("test", test)] {
+        command.arg(format!("--{split}-annotations")).arg(&source.annotations);
+        command.arg(format!("--{split}-images")).arg(source.images.as_ref().expect("a source with images"));
+    }
+    let output = command.output().expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
