@@ -1,4 +1,4 @@
-"""Waits until a server started with `twograin demo` answers and has queued its six runs.   demo_answers.py OUTPUT
+"""Waits until a server started with `twograin demo` answers and its comparison is there.   demo_answers.py OUTPUT
 
 OUTPUT: what the server prints, where it says its address. Standard library alone.
 """
@@ -45,5 +45,6 @@ within(30, "/readyz answers", lambda: get("/readyz"))
 within(30, "a page", lambda: "<html" in get("/"))
 within(120, "six runs are queued", lambda: len(runs()) == 6)
 within(180, "the first run is under way", lambda: any(run["status"] != "queued" for run in runs()))
+within(600, "the whole comparison is there", lambda: all(run["status"] not in ("queued", "running") for run in runs()))
 failed = [run["error"] for run in runs() if run["status"] == "failed"]
 sys.exit(f"runs failed: {failed}" if failed else 0)

@@ -129,6 +129,9 @@ create table outcome (
     primary key (run_id, split, image_id)
 ) strict, without rowid;
 
+-- Without it, each image of a data set that is deleted would be looked for among all outcomes.
+create index outcome_by_image on outcome (image_id);
+
 -- The outcomes of a split, counted once when they are written.
 create table tally (
     run_id          integer not null references run (id) on delete cascade,

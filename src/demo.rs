@@ -10,11 +10,11 @@ use crate::{
         coco::{self, ImportOptions},
         scenes::{self, SceneFiles, ScenesConfig},
     },
-    domain::Taxonomy,
+    domain::{RunStatus, Taxonomy},
     error::{Error, Result},
     scheduler::Queue,
     services::Activity,
-    store::{NewDataset, RunFilter, Store},
+    store::{NewDataset, RunFilter, RunRow, Store},
     training,
 };
 
@@ -52,7 +52,9 @@ async fn try_prepare(store: &Store, queue: &Queue, activity: &watch::Sender<Opti
     let filter = RunFilter { dataset: Some(DATASET.into()), ..RunFilter::default() };
     let there = store.runs(&filter).await?;
     for spec in training::demo_specs(DATASET) {
-        if !there.iter().any(|run| run.spec_group == spec.group_key() && run.spec.seed == spec.seed) {
+        // One that failed is tried again; one that somebody canceled is not wanted.
+        let same = |run: &RunRow| run.spec_group == spec.group_key() && run.spec.seed == spec.seed;
+        if !there.iter().any(|run| same(run) && run.status != RunStatus::Failed) {
             queue.submit(spec.into()).await?;
         }
     }

@@ -137,7 +137,10 @@ impl Images {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::internal(format!("{} cannot be read", file.display()), error)),
             }
-            let picture = decode::open(&source).map_err(|error| Error::NotFound(error.to_string()))?;
+            let picture = decode::open(&source).map_err(|error| {
+                tracing::debug!(%error, "no thumbnail");
+                Error::NotFound(format!("the file of image {image} is not where it was imported from, or damaged"))
+            })?;
             let bytes = transform::thumbnail(&picture, THUMBNAIL_SIDE)
                 .map_err(|error| Error::internal("a thumbnail was not made", error))?;
             keep(&directory, &file, &bytes)

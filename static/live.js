@@ -58,7 +58,7 @@ export function goLive(onChange) {
   const source = new EventSource(address);
   // What happened before the connection stood, or while it was away, is not sent again.
   source.addEventListener("open", refresh);
-  for (const kind of ["run", "deleted", "activity"]) source.addEventListener(kind, refresh);
+  for (const kind of ["run", "deleted", "activity", "missed"]) source.addEventListener(kind, refresh);
   addEventListener("pagehide", () => source.close());
   addEventListener("pageshow", (event) => event.persisted && location.reload());
 }

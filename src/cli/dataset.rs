@@ -62,6 +62,17 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Opens one that is there: whoever only looks, or deletes, does not want a new one.
+    pub fn existing(data: &DataConfig) -> Result<Self, Failure> {
+        if !data.data_dir.is_dir() {
+            return Err(Failure::Failed(format!(
+                "there is no data directory {}; name another one with --data-dir",
+                data.data_dir.display()
+            )));
+        }
+        Self::open(data)
+    }
+
     /// Opens it, and creates it where it is not there yet.
     pub fn open(data: &DataConfig) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -87,17 +98,17 @@ pub fn run(command: DatasetCommand) -> Result<(), Failure> {
     match command {
         DatasetCommand::ImportCoco(args) => super::import::import(args),
         DatasetCommand::List { data, json } => {
-            let opened = Opened::open(&data)?;
+            let opened = Opened::existing(&data)?;
             let listing = opened.wait(opened.reports().datasets())?;
             if json { print_json(&listing) } else { print(&list(&listing)) }
         }
         DatasetCommand::Show(OneDataset { name, data, json }) => {
-            let opened = Opened::open(&data)?;
+            let opened = Opened::existing(&data)?;
             let report = opened.wait(opened.reports().dataset(&name))?;
             if json { print_json(&report) } else { print(&text(&report)) }
         }
         DatasetCommand::Delete(OneDataset { name, data, json }) => {
-            let opened = Opened::open(&data)?;
+            let opened = Opened::existing(&data)?;
             opened.wait(opened.store.delete_dataset(&name))?;
             if json {
                 print_json(&serde_json::json!({ "deleted": name }))

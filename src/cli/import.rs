@@ -80,12 +80,7 @@ pub fn import(args: ImportArgs) -> Result<(), Failure> {
         _ => None,
     };
     let opened = Opened::open(&args.data)?;
-    if opened.wait(opened.store.find_dataset(&args.name))?.is_some() {
-        return Err(Failure::Failed(format!(
-            "there is a data set “{0}” already; choose another name, or delete it with `twograin dataset delete {0}`",
-            args.name
-        )));
-    }
+    opened.wait(opened.store.check_new_name(&args.name))?;
 
     let (train_images, test_images) = directories.clone().unzip();
     let train = CocoSource { annotations: args.train_annotations, images: train_images };

@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn figures_are_short_and_honest() {
         assert_eq!((number(Some(0.12349)).as_str(), number(None).as_str()), ("0.123", "–"));
-        let figure = Figure { value: Some(1.0), low: Some(0.98), high: Some(1.0), spread: None, degenerate: false };
+        let figure = Figure { value: Some(1.0), low: Some(0.98), high: Some(1.0), ..Figure::default() };
         assert_eq!(interval(&figure), "0.980 – 1.000");
         assert_eq!(interval(&Figure::default()), "–");
         assert_eq!((count(58107).as_str(), count(7).as_str(), count(1_234_567).as_str()), ("58,107", "7", "1,234,567"));

@@ -1,6 +1,6 @@
 //! The outcome of one image (table 1 of the paper) and their counts.
 
-use std::{fmt, ops::AddAssign, str::FromStr};
+use std::{fmt, ops::AddAssign};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::{Indices, ratio};
 
 /// Whether the fine set and the coarse category of one image were right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[serde(rename_all = "UPPERCASE", try_from = "String")]
 pub enum Outcome {
     /// Fine right, coarse right: right for the right reasons.
     Ftct,
@@ -71,12 +71,12 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl FromStr for Outcome {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+impl TryFrom<String> for Outcome {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
         Self::ALL
             .into_iter()
-            .find(|outcome| outcome.code().eq_ignore_ascii_case(text))
+            .find(|outcome| outcome.code().eq_ignore_ascii_case(&text))
             .ok_or_else(|| format!("“{text}” is not an outcome; they are FTCT, FTCF, FFCT and FFCF"))
     }
 }

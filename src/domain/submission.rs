@@ -1,6 +1,6 @@
 //! What a user submits: a run specification with a name, tags and a note, in one flat JSON object.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::RunSpec;
@@ -57,8 +57,7 @@ impl TryFrom<Map<String, Value>> for Submission {
                 labels.insert(key.into(), value);
             }
         }
-        let mut labels: RunLabels =
-            serde_json::from_value(Value::Object(labels)).map_err(|error| format!("name, tags or note: {error}"))?;
+        let mut labels: RunLabels = parse(labels)?;
         labels.name = labels.name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
         if labels.name.as_ref().is_some_and(|name| name.chars().count() > 120) {
             return Err("name: it is longer than 120 characters".into());
@@ -69,9 +68,17 @@ impl TryFrom<Map<String, Value>> for Submission {
         if labels.note.len() > 10_000 {
             return Err("note: it is longer than 10,000 bytes".into());
         }
-        let spec = serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
-        Ok(Self { spec, labels })
+        Ok(Self { spec: parse(fields)?, labels })
     }
+}
+
+/// The error names the field: “epochs: invalid type: string "3", expected usize”.
+fn parse<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, String> {
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| match error.path().to_string().as_str() {
+        // Of the whole: a field that is missing or unknown, or a check that names its field itself.
+        "." => error.inner().to_string(),
+        field => format!("{field}: {}", error.inner()),
+    })
 }
 
 impl From<Submission> for Map<String, Value> {
@@ -104,5 +111,17 @@ mod tests {
         assert!(typo.contains("unknown field `nme`"), "{typo}");
         let missing = parse(r#"{"dataset":"d","backbone":"vgg-tiny"}"#).unwrap_err();
         assert!(missing.contains("missing field `objective`"), "{missing}");
+        for (field, named) in [
+            (r#""epochs":"3""#, "epochs: invalid type: string"),
+            (r#""seed":-1"#, "seed: invalid value: integer `-1`"),
+            (r#""optimizer":"adam""#, "optimizer: unknown variant `adam`, expected `sgd` or `adamw`"),
+            (r#""threshold":1.5"#, "threshold: a threshold lies between 0 and 1"),
+            (r#""epochs":0"#, "epochs: 0 is outside 1 to 10000"),
+            (r#""tags":"a""#, "tags: invalid type: string"),
+        ] {
+            let text = format!(r#"{{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only",{field}}}"#);
+            let error = parse(&text).unwrap_err();
+            assert!(error.starts_with(named), "{error}");
+        }
     }
 }

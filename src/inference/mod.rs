@@ -87,10 +87,12 @@ impl Default for Classifiers {
 impl Classifiers {
     /// Classifies one upload, off the asynchronous threads. The image goes through what evaluation images go through.
     pub async fn classify(&self, file: ModelFile, image: Vec<u8>) -> Result<Classified, InferenceError> {
-        let _place = self.waiting.clone().try_acquire_owned().map_err(|_| InferenceError::Busy)?;
-        let _turn = self.computing.clone().acquire_owned().await.map_err(|_| InferenceError::Busy)?;
+        let place = self.waiting.clone().try_acquire_owned().map_err(|_| InferenceError::Busy)?;
+        let turn = self.computing.clone().acquire_owned().await.map_err(|_| InferenceError::Busy)?;
         let this = self.clone();
         tokio::task::spawn_blocking(move || {
+            // Held until the work is done, also when nobody waits for it any more.
+            let _held = (place, turn);
             let image = decode(&image, "the upload")?;
             let model = this.model(&file)?;
             let logits = model.logits(test_tensor(&image, file.input_size), file.input_size)?;

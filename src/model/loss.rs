@@ -115,8 +115,7 @@ pub fn cross_entropy(logits: &Tensor, categories: &Tensor) -> Result<Tensor> {
 
 /// `z − log Σ exp(z)` over the last dimension.
 pub(super) fn log_softmax(logits: &Tensor) -> Result<Tensor> {
-    let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
-    shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
+    candle_nn::ops::log_softmax(logits, D::Minus1)
 }
 
 /// Sum over everything, divided by the first dimension.

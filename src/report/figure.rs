@@ -24,6 +24,13 @@ pub struct Figure {
     /// A bootstrap interval of zero width: nothing varied in the resamples.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub degenerate: bool,
+    /// Bootstrap resamples left out because the figure was undefined in them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The indices of a run (or a group of runs) with their uncertainty.
@@ -52,6 +59,7 @@ impl Figure {
             high: interval.map(|interval| interval.high),
             spread: None,
             degenerate: interval.is_some_and(|interval| interval.degenerate),
+            dropped: interval.map_or(0, |interval| interval.dropped),
         }
     }
 

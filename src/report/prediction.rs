@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{RunBrief, reports::brief, rule::rule_words};
 use crate::{
-    domain::{CoarseId, DecisionRule, Taxonomy},
+    domain::{CoarseId, DecisionRule, Taxonomy, spec::Objective},
     explanation::{DecisionPath, FineEvidence},
     store::RunRow,
 };
@@ -100,7 +100,13 @@ impl Prediction {
             width: size.0,
             height: size.1,
             rule: path.rule,
-            rule_words: path.rule.map(rule_words),
+            rule_words: path.rule.map(|rule| match (rule, run.spec.objective) {
+                // The rule reads the sigmoid of a logit, whatever the probabilities that are shown.
+                (DecisionRule::Threshold { threshold }, Objective::TopKSoftmax) => {
+                    format!("sigmoid(logit) > {}; the probabilities shown are softmax’s", threshold.get())
+                }
+                (rule, _) => rule_words(rule),
+            }),
             category: name(path.winner),
             runner_up: path.runner_up.map(name),
             sentence: sentence(taxonomy, path),
@@ -133,24 +139,32 @@ impl PredictedLabel {
     }
 }
 
-/// “animal, because of dog 0.93 (+4.1) and person 0.71 (+0.2)”: the labels taken, by contribution.
+/// A label is named when its part of what speaks for the category is at least this.
+const WORTH_NAMING: f64 = 0.05;
+
+/// “animal, because of dog 0.93 (+4.1) and person 0.71 (+0.2)”: the at most three labels that add most to the category,
+/// whether the rule takes them or not, for it is they that decided.
 fn sentence(taxonomy: &Taxonomy, path: &DecisionPath) -> String {
     let category = taxonomy.coarse_name(path.winner);
     if path.rule.is_none() {
         return format!("{category}; a coarse-only run has no fine labels to say why");
     }
     let contribution = |evidence: &FineEvidence| evidence.contributions[path.winner.index()];
-    let mut taken: Vec<&FineEvidence> = path.fine.iter().filter(|evidence| evidence.taken).collect();
-    taken.sort_by(|a, b| contribution(b).total_cmp(&contribution(a)));
-    let phrases: Vec<String> = taken
+    let mut speaking: Vec<&FineEvidence> = path.fine.iter().filter(|evidence| contribution(evidence) > 0.0).collect();
+    speaking.sort_by(|a, b| contribution(b).total_cmp(&contribution(a)));
+    let all: f64 = speaking.iter().map(|evidence| contribution(evidence)).sum();
+    let phrases: Vec<String> = speaking
         .iter()
+        .take(3)
+        .filter(|evidence| contribution(evidence) >= WORTH_NAMING * all)
         .map(|evidence| {
             let name = taxonomy.fine_name(evidence.fine);
-            format!("{name} {:.2} ({:+.1})", evidence.probability, contribution(evidence))
+            let not_taken = if evidence.taken { "" } else { ", not taken" };
+            format!("{name} {:.2} ({:+.1}{not_taken})", evidence.probability, contribution(evidence))
         })
         .collect();
     match phrases.as_slice() {
-        [] => format!("{category}, although the rule takes no fine label"),
+        [] => format!("{category}, although no fine label speaks for it"),
         [only] => format!("{category}, because of {only}"),
         [first @ .., last] => format!("{category}, because of {} and {last}", first.join(", ")),
     }
@@ -166,7 +180,7 @@ mod tests {
     };
 
     #[test]
-    fn the_sentence_names_what_was_taken_by_its_weight() {
+    fn the_sentence_names_what_decided() {
         let taxonomy = Taxonomy::from_json(
             r#"{"name":"t","coarse":["animal","food"],
                 "fine":[{"name":"dog","parent":"animal"},{"name":"cake","parent":"food"},{"name":"person","public":true}]}"#,
@@ -184,6 +198,8 @@ mod tests {
         };
         assert_eq!(said(&[9.0, -9.0, -9.0]), "animal, because of dog 1.00 (+4.0)");
         assert_eq!(said(&[9.0, -9.0, 12.0]), "animal, because of dog 1.00 (+4.0) and person 1.00 (+0.2)");
-        assert_eq!(said(&[0.0, -9.0, -9.0]), "animal, although the rule takes no fine label");
+        assert_eq!(said(&[0.0, -9.0, -9.0]), "animal, because of dog 0.50 (+2.0, not taken)");
+        // Only the bias is left, and a tie goes to the first category.
+        assert_eq!(said(&[-2000.0, -2000.0, -2000.0]), "animal, although no fine label speaks for it");
     }
 }

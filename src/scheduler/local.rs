@@ -1,6 +1,10 @@
 //! A worker process on this machine, from start to end.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::{
@@ -18,18 +22,16 @@ use crate::{
 /// How long a worker that was asked to stop is waited for.
 const GRACE: Duration = Duration::from_millis(1500);
 
-/// How the attempt ended, unless the worker has told so itself: then nobody asks for the returned value.
+/// How the attempt ended, unless the worker has told so itself: then nobody asks for the returned value. An error means that
+/// there was no worker at all.
 pub(super) async fn supervise(
     queue: &Queue,
     claim: &Claim,
     worker_url: &str,
     token: &str,
     stop: &mut watch::Receiver<bool>,
-) -> Ending {
-    let mut child = match spawn(claim, worker_url, token) {
-        Ok(child) => child,
-        Err(error) => return Ending::Failed(format!("the worker process could not be started: {error}")),
-    };
+) -> std::io::Result<Ending> {
+    let mut child = spawn(claim, worker_url, token)?;
     // Held open: its end tells the worker that the server is gone.
     let _stdin = child.stdin.take();
     let log = tokio::spawn(relay(queue.clone(), claim.attempt, claim.run, child.stderr.take()));
@@ -41,23 +43,27 @@ pub(super) async fn supervise(
                 Ok(_) => {}
                 Err(_) => end(&mut child).await,
             }
-            return Ending::Canceled;
+            return Ok(Ending::Canceled);
         }
         _ = stop.changed() => {
             end(&mut child).await;
-            return Ending::Released;
+            return Ok(Ending::Released);
         }
     };
     let last_line = log.await.ok().flatten();
-    match exit {
+    Ok(match exit {
         Ok(status) if status.success() => Ending::Failed("the worker ended without telling a result".into()),
         Ok(status) => Ending::Failed(reason(status, last_line)),
         Err(error) => Ending::Lost(format!("the worker process could not be watched: {error}")),
-    }
+    })
 }
 
 fn spawn(claim: &Claim, worker_url: &str, token: &str) -> std::io::Result<Child> {
-    Command::new(std::env::current_exe()?)
+    let mut command = Command::new(program()?);
+    // Ctrl-C in a terminal is for the server, which ends its worker itself and gives the run back.
+    #[cfg(unix)]
+    command.process_group(0);
+    command
         .args(["worker", "--end-with-stdin", "--server", worker_url, "--attempt", &claim.attempt.to_string()])
         .env(TOKEN_VARIABLE, token)
         // candle's own pool, used for sums of gradients, spins and takes the processor from rayon's, which does the work.
@@ -67,6 +73,12 @@ fn spawn(claim: &Claim, worker_url: &str, token: &str) -> std::io::Result<Child>
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
+}
+
+/// This very program, also after its file was replaced by a newer one.
+fn program() -> std::io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() { Ok(running.into()) } else { std::env::current_exe() }
 }
 
 async fn canceled(queue: &Queue, claim: &Claim) {
@@ -96,9 +108,16 @@ async fn relay(
     run: crate::domain::RunId,
     stderr: Option<ChildStderr>,
 ) -> Option<String> {
-    let mut lines = BufReader::new(stderr?).lines();
+    let mut stderr = BufReader::new(stderr?);
     let mut last = None;
-    while let Ok(Some(text)) = lines.next_line().await {
+    let mut line = Vec::new();
+    while stderr.read_until(b'\n', &mut line).await.is_ok_and(|bytes| bytes > 0) {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        line.clear();
+        // What Rust says after each panic tells nothing about this one.
+        if text.is_empty() || text.starts_with("note: run with `RUST_BACKTRACE") {
+            continue;
+        }
         let event = WorkerEvent::Log { text: text.clone() };
         if let Err(error) = queue.store.record(attempt, &[event], Timestamp::now()).await {
             tracing::debug!(error = ?error, %run, "a line of a worker came too late: {text}");

@@ -3,7 +3,7 @@
 mod local;
 mod results;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -145,8 +145,11 @@ impl Queue {
 ///
 /// Attempts that were under way when the last server died are put back into the queue first.
 pub async fn run(queue: Queue, worker_url: String, mut stop: watch::Receiver<bool>) {
-    if let Err(error) = recover(&queue).await {
-        tracing::error!(error = ?error, "what the last server left could not be put back into the queue");
+    while let Err(error) = recover(&queue, &stop).await {
+        tracing::error!(error = ?error, "what the last server left is not back in the queue yet");
+        if pause(&mut stop).await.is_break() {
+            return;
+        }
     }
     while !*stop.borrow() {
         match step(&queue, &worker_url, &mut stop).await {
@@ -160,17 +163,28 @@ pub async fn run(queue: Queue, worker_url: String, mut stop: watch::Receiver<boo
             }
             Err(error) => {
                 tracing::error!(error = ?error, "the queue cannot go on; it tries again in 5 s");
-                tokio::time::sleep(Duration::from_secs(5)).await;
+                if pause(&mut stop).await.is_break() {
+                    return;
+                }
             }
         }
     }
 }
 
-async fn recover(queue: &Queue) -> Result<()> {
+async fn recover(queue: &Queue, stop: &watch::Receiver<bool>) -> Result<()> {
+    let ending = Ending::Lost("the server ended while it ran".into());
     for attempt in queue.store.orphans().await? {
-        queue.store.end(attempt, Ending::Lost("the server ended while it ran".into()), Timestamp::now()).await?;
+        end(queue, attempt, &ending, stop).await?;
     }
     Ok(())
+}
+
+/// A few seconds, for what is wrong to pass; breaks when the server is stopped.
+async fn pause(stop: &mut watch::Receiver<bool>) -> ControlFlow<()> {
+    match tokio::time::timeout(Duration::from_secs(5), stop.wait_for(|stop| *stop)).await {
+        Ok(_) => ControlFlow::Break(()),
+        Err(_) => ControlFlow::Continue(()),
+    }
 }
 
 /// Runs the oldest queued run to its end; false if there is none.
@@ -180,15 +194,32 @@ async fn step(queue: &Queue, worker_url: &str, stop: &mut watch::Receiver<bool>)
     let Some(claim) = queue.store.claim(threads, &hash(&token), Timestamp::now()).await? else { return Ok(false) };
     queue.changed(claim.run);
     tracing::info!(run = %claim.run, "starts");
-    let ending = local::supervise(queue, &claim, worker_url, &token, stop).await;
-    match queue.store.end(claim.attempt, ending, Timestamp::now()).await {
-        // The worker told the end itself, as it should.
-        Ok(()) | Err(Error::Conflict(_)) => {}
-        Err(error) => return Err(error),
-    }
+    let supervised = local::supervise(queue, &claim, worker_url, &token, stop).await;
+    let (ending, result) = match supervised {
+        Ok(ending) => (ending, Ok(true)),
+        // Not the run's fault: it waits until workers can be started again.
+        Err(error) => (Ending::Released, Err(Error::internal("the worker process could not be started", error))),
+    };
+    end(queue, claim.attempt, &ending, stop).await?;
     queue.changed(claim.run);
     tracing::info!(run = %claim.run, "ended");
-    Ok(true)
+    result
+}
+
+/// Records the end of an attempt, again and again while the database does not take it: a run that nobody watches must not stay
+/// running.
+async fn end(queue: &Queue, attempt: AttemptId, ending: &Ending, stop: &watch::Receiver<bool>) -> Result<()> {
+    loop {
+        match queue.store.end(attempt, ending.clone(), Timestamp::now()).await {
+            // In a conflict the worker told the end itself, as it should.
+            Ok(()) | Err(Error::Conflict(_)) => return Ok(()),
+            Err(error) if *stop.borrow() => return Err(error),
+            Err(error) => {
+                tracing::warn!(error = ?error, %attempt, "the end of an attempt was not recorded; again in 1 s")
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 fn token() -> String {

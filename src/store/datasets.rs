@@ -73,6 +73,15 @@ pub struct LabelTally {
 }
 
 impl Store {
+    /// Refuses a name that a new data set cannot have, before any work is done for it.
+    pub async fn check_new_name(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        match self.find_dataset(name).await? {
+            Some(_) => Err(taken(name)),
+            None => Ok(()),
+        }
+    }
+
     /// Records an imported data set, wholly or not at all.
     pub async fn import_dataset(&self, new: NewDataset, now: Timestamp) -> Result<DatasetId> {
         check_name(&new.name)?;
@@ -112,12 +121,7 @@ impl Store {
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        let Some(id) = inserted else {
-            return Err(Error::Conflict(format!(
-                "there is a data set “{name}” already; choose another name, or delete that one first with `twograin dataset \
-                 delete {name}`"
-            )));
-        };
+        let id = inserted.ok_or_else(|| taken(&name))?;
         for (split, images) in [("train", train_images), ("test", test_images)] {
             sqlx::query!(
                 "insert into image (dataset_id, split, source_id, file_name, width, height, coarse)
@@ -278,6 +282,12 @@ impl Store {
 pub fn labels_only(name: &str) -> Error {
     Error::Conflict(format!(
         "the data set “{name}” has labels only and cannot be trained on; import it with --train-images and --test-images"
+    ))
+}
+
+fn taken(name: &str) -> Error {
+    Error::Conflict(format!(
+        "there is a data set “{name}” already; choose another name, or delete it with `twograin dataset delete {name}`"
     ))
 }
 

@@ -19,7 +19,7 @@ use crate::{
 pub const MAX_ATTEMPTS: i64 = 3;
 
 /// What the exit of a [`Ending::Released`] attempt says.
-const RELEASED: &str = "the server was stopped";
+const RELEASED: &str = "given back";
 
 /// A run taken from the queue.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub enum Ending {
     Canceled,
     /// The attempt is at fault: the run goes back to the queue, up to [`MAX_ATTEMPTS`] times.
     Lost(String),
-    /// The server is stopped in order: the run goes back to the queue, however often.
+    /// Nobody is at fault, as when the server is stopped in order: the run goes back to the queue, however often.
     Released,
 }
 
@@ -87,7 +87,7 @@ impl Store {
         .fetch_one(&mut *transaction)
         .await?;
         sqlx::query!(
-            "update run set status = 'running', attempt_id = ?, started_at = coalesce(started_at, ?),
+            "update run set status = 'running', attempt_id = ?, started_at = ?,
                             spec = iif(spec ->> 'threads' = 0, json_set(spec, '$.threads', ?), spec)
              where id = ? and status = 'queued'",
             attempt,
@@ -223,6 +223,10 @@ impl Store {
         let now = now.to_string();
         let mut transaction = self.writer.begin_with("begin immediate").await?;
         let (run, cancel) = held(&mut transaction, attempt).await?;
+        let ending = match ending {
+            Ending::Canceled if !cancel => Ending::Lost("the worker lost the server".into()),
+            ending => ending,
+        };
         let exit = match &ending {
             Ending::Failed(reason) | Ending::Lost(reason) => reason,
             Ending::Canceled => "canceled",
@@ -242,7 +246,8 @@ impl Store {
             Ending::Lost(reason) => ("failed", Some(format!("given up after {number} attempts; the last: {reason}"))),
         };
         sqlx::query!(
-            "update run set status = ?1, attempt_id = null, error = ?2, finished_at = iif(?1 = 'queued', null, ?3) where id = ?4",
+            "update run set status = ?1, attempt_id = null, error = ?2, finished_at = iif(?1 = 'queued', null, ?3),
+                            started_at = iif(?1 = 'queued', null, started_at) where id = ?4",
             status,
             error,
             now,

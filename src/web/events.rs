@@ -1,7 +1,7 @@
 //! Server-sent events: what changed, so that an open page can show it.
 //!
 //! `event: run` carries a [`RunBrief`](crate::report::RunBrief), `event: deleted` a run's id, `event: activity` what the
-//! server itself is doing (`null`: nothing).
+//! server itself is doing (`null`: nothing), `event: missed` how many changes were too many to be told: look again.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -42,8 +42,9 @@ impl Sources {
             let event = tokio::select! {
                 changed = self.runs.recv() => match changed {
                     Ok(run) if self.only.is_none_or(|only| only == run) => self.run(run).await,
-                    // Whoever lags has missed intermediate states of a run, never the last one.
-                    Ok(_) | Err(RecvError::Lagged(_)) => None,
+                    Ok(_) => None,
+                    // Which runs, nobody knows any more.
+                    Err(RecvError::Lagged(missed)) => json("missed", &missed),
                     Err(RecvError::Closed) => return None,
                 },
                 activity = changed(&mut self.activity) => json("activity", &activity),

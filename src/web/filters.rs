@@ -42,8 +42,12 @@ pub fn number(value: Option<f64>) -> String {
 
 /// A number with its sign, two decimals: “+4.10”, “−0.12”.
 pub fn signed(value: f64) -> String {
-    let sign = if value < 0.0 { '−' } else { '+' };
-    format!("{sign}{:.2}", value.abs())
+    let digits = format!("{:.2}", value.abs());
+    match digits.as_str() {
+        "0.00" => digits,
+        _ if value < 0.0 => format!("−{digits}"),
+        _ => format!("+{digits}"),
+    }
 }
 
 /// A probability: “0.93”, “< 0.01”.
@@ -227,7 +231,7 @@ mod tests {
         assert_eq!(number(Some(0.0)), "0.0000");
         assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!(count(100), "100");
-        assert_eq!((signed(4.1), signed(-0.123)), ("+4.10".into(), "−0.12".into()));
+        assert_eq!((signed(4.1), signed(-0.123), signed(-0.004)), ("+4.10".into(), "−0.12".into(), "0.00".into()));
         assert_eq!((probability(0.001), probability(0.0)), ("<\u{202f}0.01".into(), "0.00".into()));
         assert_eq!((width(1.0, 8.0), width(1.0, 0.0)), ("12.50%".into(), "0.00%".into()));
     }

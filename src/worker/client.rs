@@ -16,8 +16,9 @@ use super::{
     protocol::{Completion, Job, Reply, WorkerEvent},
 };
 
-/// How long a server that does not answer is asked again.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server that does not answer is asked again: it may be suspended, or its disk may stall. One that has ended takes
+/// its workers with it.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(super) struct Client {
     http: reqwest::blocking::Client,

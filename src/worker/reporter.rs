@@ -55,6 +55,7 @@ impl Reporter {
                 }
                 match client.events(&batch) {
                     Ok(reply) => flag.fetch_or(reply.cancel, Ordering::Relaxed),
+                    // Whoever does not hold its run any more, or nobody listens to, need not go on.
                     Err(ClientError::NotHeld | ClientError::Unreachable(_)) => flag.fetch_or(true, Ordering::Relaxed),
                     Err(error @ ClientError::Refused(_)) => {
                         eprintln!("{error}");

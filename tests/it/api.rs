@@ -176,6 +176,20 @@ fn a_run_that_a_crash_interrupted_goes_back_into_the_queue() {
     wait_for(&server, run, "canceled");
 }
 
+#[cfg(unix)]
+#[test]
+fn ctrl_c_in_a_terminal_gives_the_running_run_back() {
+    let server = TestServer::with_scenes();
+    let run = server.submit(&endless());
+    wait_for(&server, run, "running");
+    // What a terminal does: the signal goes to the server and to whatever shares its process group.
+    let server = server.interrupt_and_restart();
+    let report = wait_for(&server, run, "running");
+    assert!(report["error"].is_null(), "{report}");
+    assert_eq!(server.post(&format!("/api/v1/runs/{run}/cancel"), &Value::Null).0, 202);
+    wait_for(&server, run, "canceled");
+}
+
 #[test]
 fn a_second_server_on_the_same_directory_is_refused() {
     let server = TestServer::empty();

@@ -62,7 +62,11 @@ impl TestServer {
 
     /// A server on this data directory.
     pub fn start(data: tempfile::TempDir) -> Self {
-        let mut process = twograin()
+        let mut command = twograin();
+        // As a shell starts a program: in a process group of its own.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut process = command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.path())
             .stdout(Stdio::piped())
@@ -110,10 +114,23 @@ impl TestServer {
         server
     }
 
+    /// Ends the server as Ctrl-C in a terminal would, and starts another one on the same data directory.
+    #[cfg(unix)]
+    pub fn interrupt_and_restart(self) -> Self {
+        let group = format!("-{}", self.process.id());
+        let sent = Command::new("kill").args(["-INT", "--", &group]).status().expect("kill is there");
+        assert!(sent.success(), "the signal was not sent");
+        self.restart()
+    }
+
     /// Ends the server as a crash would, and starts another one on the same data directory.
     pub fn crash_and_restart(mut self) -> Self {
         self.process.kill().expect("the server can be killed");
-        self.process.wait().expect("and has ended");
+        self.restart()
+    }
+
+    fn restart(mut self) -> Self {
+        self.process.wait().expect("the server ends");
         let data = std::mem::replace(&mut self.data, tempfile::tempdir().expect("a temporary directory"));
         Self::start(data)
     }

@@ -1,5 +1,7 @@
 //! The files of data-set images.
 
+use std::io::ErrorKind;
+
 use axum::{
     extract::State,
     http::header,
@@ -18,9 +20,10 @@ const KEEP: &str = "private, max-age=86400";
 
 pub async fn file(State(images): State<Images>, Path(image): Path<ImageId>) -> Result<Response, Problem> {
     let path = images.file(image).await?;
-    let data = tokio::fs::read(&path)
-        .await
-        .map_err(|error| Error::internal(format!("image {image} could not be read"), error))?;
+    let data = tokio::fs::read(&path).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::NotFound(format!("the file of image {image} is not where it was imported from")),
+        _ => Error::internal(format!("image {image} could not be read"), error),
+    })?;
     let kind = image::guess_format(&data).map_or("application/octet-stream", |format| format.to_mime_type());
     Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, KEEP)], data).into_response())
 }

@@ -68,12 +68,15 @@ impl Verdict {
     }
 }
 
-/// Whether two 95% intervals share a value; false if either is unknown.
+/// Whether two figures are too close to tell apart: their 95% intervals, or mean ± spread of a group, share a value. Of a
+/// figure whose uncertainty is unknown, the value alone counts.
 fn overlap(a: &Figure, b: &Figure) -> bool {
-    match (a.low, a.high, b.low, b.high) {
-        (Some(a_low), Some(a_high), Some(b_low), Some(b_high)) => a_low <= b_high && b_low <= a_high,
-        _ => false,
-    }
+    let range = |figure: &Figure| {
+        let value = figure.value?;
+        let spread = figure.spread.unwrap_or(0.0);
+        Some((figure.low.unwrap_or(value - spread), figure.high.unwrap_or(value + spread)))
+    };
+    range(a).zip(range(b)).is_some_and(|((a_low, a_high), (b_low, b_high))| a_low <= b_high && b_low <= a_high)
 }
 
 #[cfg(test)]
@@ -82,9 +85,12 @@ mod tests {
 
     #[test]
     fn intervals_overlap_when_they_share_a_value() {
-        let figure = |low, high| Figure { low: Some(low), high: Some(high), ..Figure::default() };
+        let figure = |low, high| Figure { value: Some(low), low: Some(low), high: Some(high), ..Figure::default() };
+        let group = |mean, spread| Figure { value: Some(mean), spread: Some(spread), ..Figure::default() };
         assert!(overlap(&figure(0.5, 0.6), &figure(0.6, 0.7)));
         assert!(!overlap(&figure(0.5, 0.59), &figure(0.6, 0.7)));
         assert!(!overlap(&figure(0.5, 0.6), &Figure::default()));
+        assert!(overlap(&group(0.5, 0.1), &group(0.49, 0.1)) && overlap(&group(0.5, 0.1), &figure(0.58, 0.7)));
+        assert!(!overlap(&group(0.5, 0.01), &group(0.4, 0.01)));
     }
 }

@@ -37,7 +37,8 @@ fn a_data_set_is_imported_listed_shown_and_deleted() {
     let here = directory.path();
     coco(here);
     let none = twograin_in(here, &["dataset", "list"]);
-    assert!(none.out.starts_with("No data sets."), "{}{}", none.out, none.err);
+    assert!(none.code == Some(1) && none.err.contains("there is no data directory ./twograin-data"), "{}", none.err);
+    assert!(!here.join("twograin-data").exists(), "looking makes nothing");
 
     let done = import(here, &[&IMAGES[..], &["--verify"]].concat());
     assert_eq!(done.code, Some(0), "{}", done.err);
