@@ -66,6 +66,11 @@ impl Verdict {
             compared: cells().count(),
         })
     }
+
+    /// Nobody was right for the right reasons, not once: there is no best one.
+    pub fn none_right(&self) -> bool {
+        self.ia.value == Some(0.0)
+    }
 }
 
 /// Whether two figures are too close to tell apart: their 95% intervals, or mean ± spread of a group, share a value. Of a
