@@ -96,6 +96,11 @@ impl Reports {
         Ok(Listing { items: rows.into_iter().map(brief).collect(), next_cursor })
     }
 
+    /// One run as it stands in a list.
+    pub async fn brief(&self, id: RunId) -> Result<RunBrief> {
+        Ok(brief(self.store.run(id).await?))
+    }
+
     /// One run in full.
     pub async fn run(&self, id: RunId) -> Result<RunReport> {
         let row = self.store.run(id).await?;

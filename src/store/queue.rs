@@ -37,7 +37,7 @@ pub enum Ending {
     Failed(String),
     /// Somebody asked for it.
     Canceled,
-    /// The attempt is at fault: the run goes back to the queue, up to [`MAX_ATTEMPTS`] times.
+    /// The attempt is at fault: the run goes back to the queue, up to three times.
     Lost(String),
     /// Nobody is at fault, as when the server is stopped in order: the run goes back to the queue, however often.
     Released,

@@ -56,8 +56,8 @@ impl Sources {
     }
 
     async fn run(&self, run: RunId) -> Option<Event> {
-        match self.reports.run(run).await {
-            Ok(report) => json("run", &report.brief),
+        match self.reports.brief(run).await {
+            Ok(brief) => json("run", &brief),
             Err(Error::NotFound(_)) => json("deleted", &run),
             Err(error) => {
                 tracing::warn!(%run, %error, "an event could not be sent");

@@ -1,7 +1,7 @@
 //! The browser's and the scripts' side: pages, API, live events, static files.
 //!
 //! The only code that knows axum and askama. A handler extracts, calls, wraps. A page and its API endpoint call the same
-//! `report` function. Whatever goes wrong is a [`error::Problem`], whose face (a page or a problem document) is chosen in
+//! `report` function. Whatever goes wrong is a `error::Problem`, whose face (a page or a problem document) is chosen in
 //! one place, by path.
 
 mod api;
