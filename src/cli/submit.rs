@@ -20,7 +20,7 @@ pub struct SubmitArgs {
 
     /// Network before the two-level head
     ///
-    /// vgg-tiny and resnet-tiny have under a million parameters and are meant for trials on a CPU at 64 pixels.
+    /// vgg-tiny, resnet-tiny and densenet-tiny have under a million parameters and are meant for trials on a CPU at 64 pixels.
     #[arg(long, value_name = "BACKBONE", value_parser = one_of(Backbone::ALL, Backbone::as_str))]
     backbone: Backbone,
 

@@ -155,8 +155,12 @@ named!(
         VggTiny = "vgg-tiny",
         /// Residual family, under a million parameters.
         ResNetTiny = "resnet-tiny",
+        /// Dense family, under a million parameters.
+        DenseNetTiny = "densenet-tiny",
         /// ResNet34 (He et al. 2016) with torchvision's parameter names.
         ResNet34 = "resnet34",
+        /// DenseNet121 (Huang et al. 2017) with torchvision's parameter names.
+        DenseNet121 = "densenet121",
     }
 );
 

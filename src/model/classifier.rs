@@ -6,6 +6,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::{
     Parameters, WeightsError,
+    densenet::{DenseNet, DenseNetConfig},
     layers::{Linear, Mode},
     loss::log_softmax,
     resnet::{ResNet, ResNetConfig},
@@ -50,6 +51,8 @@ impl ModelSpec {
 /// A backbone without its last linear layer.
 #[derive(Clone, Debug)]
 pub enum Network {
+    /// The dense family.
+    Dense(DenseNet),
     /// The residual family.
     Residual(ResNet),
     /// The VGG family.
@@ -62,13 +65,16 @@ impl Network {
         Ok(match backbone {
             Backbone::VggTiny => Self::Vgg(Vgg::new(params, VggConfig::TINY)?),
             Backbone::ResNetTiny => Self::Residual(ResNet::new(params, ResNetConfig::TINY)?),
+            Backbone::DenseNetTiny => Self::Dense(DenseNet::new(params, DenseNetConfig::TINY)?),
             Backbone::ResNet34 => Self::Residual(ResNet::new(params, ResNetConfig::RESNET34)?),
+            Backbone::DenseNet121 => Self::Dense(DenseNet::new(params, DenseNetConfig::DENSENET121)?),
         })
     }
 
     /// Width of the feature vector.
     pub fn features(&self) -> usize {
         match self {
+            Self::Dense(net) => net.features(),
             Self::Residual(net) => net.features(),
             Self::Vgg(net) => net.features(),
         }
@@ -77,6 +83,7 @@ impl Network {
     /// Normalised pixels `[n, 3, s, s]` to features `[n, features]`.
     pub fn forward(&self, pixels: &Tensor, mode: Mode) -> Result<Tensor> {
         match self {
+            Self::Dense(net) => net.forward(pixels, mode),
             Self::Residual(net) => net.forward(pixels, mode),
             Self::Vgg(net) => net.forward(pixels, mode),
         }
@@ -87,6 +94,7 @@ impl Network {
     fn ignores(&self, name: &str) -> bool {
         name.ends_with(".num_batches_tracked")
             || match self {
+                Self::Dense(_) => name.starts_with("classifier."),
                 Self::Residual(_) => name.starts_with("fc."),
                 Self::Vgg(_) => name.starts_with("classifier.6."),
             }

@@ -51,8 +51,16 @@ pub struct ConvShape {
 impl Conv2d {
     /// `NAME.weight` `[out, in, k, k]` (Kaiming, fan out) and, if asked for, `NAME.bias` `[out]` (zeros).
     pub fn new(params: &mut Parameters, name: &str, shape: ConvShape, bias: bool) -> Result<Self> {
+        Self::drawn(params, name, shape, bias, Init::kaiming_fan_out(shape.output, shape.kernel))
+    }
+
+    /// `NAME.weight` `[out, in, k, k]` (Kaiming, fan in), without a bias.
+    pub fn fan_in(params: &mut Parameters, name: &str, shape: ConvShape) -> Result<Self> {
+        Self::drawn(params, name, shape, false, Init::kaiming_fan_in(shape.input, shape.kernel))
+    }
+
+    fn drawn(params: &mut Parameters, name: &str, shape: ConvShape, bias: bool, init: Init) -> Result<Self> {
         let ConvShape { input, output, kernel, stride } = shape;
-        let init = Init::kaiming_fan_out(output, kernel);
         let weight = params.trained(format!("{name}.weight"), &[output, input, kernel, kernel], init)?;
         let bias =
             if bias { Some(params.trained(format!("{name}.bias"), &[output], Init::Constant(0.0))?) } else { None };
@@ -142,7 +150,7 @@ impl Linear {
 
     /// The same in front of a ReLU: weights Kaiming normal over the inputs, biases zero.
     pub fn before_relu(params: &mut Parameters, name: &str, input: usize, output: usize) -> Result<Self> {
-        let init = Init::Normal((2.0 / input as f64).sqrt());
+        let init = Init::kaiming_fan_in(input, 1);
         Ok(Self {
             weight: params.trained(format!("{name}.weight"), &[output, input], init)?,
             bias: params.trained(format!("{name}.bias"), &[output], Init::Constant(0.0))?,

@@ -3,6 +3,7 @@
 //! Everything computes in the dtype it was built with: float32 in a run, float64 where a test compares with a reference.
 
 pub mod classifier;
+pub mod densenet;
 pub mod layers;
 pub mod loss;
 pub mod parameters;

@@ -40,6 +40,12 @@ pub enum Init {
 }
 
 impl Init {
+    /// He et al. 2015 for a ReLU network, variance kept in the forward pass: `std = sqrt(2 / fan_in)`, where
+    /// `fan_in = input · kernel²` of a convolution `[out, input, kernel, kernel]`.
+    pub fn kaiming_fan_in(input: usize, kernel: usize) -> Self {
+        Self::Normal((2.0 / (input * kernel * kernel) as f64).sqrt())
+    }
+
     /// He et al. 2015 for a ReLU network, variance kept in the backward pass: `std = sqrt(2 / fan_out)`, where
     /// `fan_out = out · kernel²` of a convolution `[out, in, kernel, kernel]`.
     pub fn kaiming_fan_out(out: usize, kernel: usize) -> Self {

@@ -67,7 +67,7 @@ fn every_objective_learns_sixteen_images_by_heart() {
     data.train.retain(|sample| sample.labels.len() == 1);
     data.train.truncate(16);
     for &objective in Objective::ALL {
-        for backbone in [Backbone::ResNetTiny, Backbone::VggTiny] {
+        for backbone in [Backbone::ResNetTiny, Backbone::VggTiny, Backbone::DenseNetTiny] {
             let spec = spec(backbone, objective, |spec| {
                 (spec.epochs, spec.batch_size, spec.learning_rate) = (80, 16, 5e-3);
                 spec.coarse_input = CoarseInput::Logits;

@@ -10,12 +10,14 @@ use twograin::{
     },
     model::{
         Classifier, LossSpec, Mode, ModelSpec, Network, Output, Parameters, Targets,
+        densenet::{DenseNet, DenseNetConfig},
         resnet::{ResNet, ResNetConfig},
     },
 };
 
 use super::{assert_close, reference};
 
+/// What `backbones.py` says of one family.
 #[derive(Deserialize)]
 struct Reference {
     eval: Logits,
@@ -33,6 +35,12 @@ struct Logits {
     loss: f64,
 }
 
+const TINY: [Backbone; 3] = [Backbone::VggTiny, Backbone::ResNetTiny, Backbone::DenseNetTiny];
+
+fn family(name: &str) -> Reference {
+    reference::<BTreeMap<String, Reference>>("backbones.json").remove(name).unwrap()
+}
+
 fn spec(backbone: Backbone) -> ModelSpec {
     ModelSpec {
         backbone,
@@ -43,7 +51,7 @@ fn spec(backbone: Backbone) -> ModelSpec {
     }
 }
 
-/// The same numbers as `noise` in `resnet.py`.
+/// The same numbers as `noise` in `backbones.py`.
 fn noise(count: usize, stream: u64) -> impl Iterator<Item = f64> {
     (0..count as u64).map(move |k| {
         let h = (k.wrapping_mul(k).wrapping_add(3 * k + 7919 * stream) % (1 << 32)).wrapping_mul(2_654_435_761);
@@ -58,7 +66,7 @@ fn fill(params: &Parameters) {
             [out, _, kernel, _] => (6.0 / (out * kernel * kernel) as f64).sqrt(),
             _ => 0.1,
         };
-        let norm_weight = (name.contains("bn") || name.contains("downsample.1")) && name.ends_with("weight");
+        let norm_weight = var.rank() == 1 && name.ends_with("weight");
         let shift = if norm_weight || name.ends_with("running_var") { 1.0 } else { 0.0 };
         let values: Vec<f64> = noise(var.elem_count(), stream).map(|value| shift + scale * value).collect();
         var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
@@ -73,16 +81,14 @@ fn norm(tensor: &Tensor) -> f64 {
     values(tensor).iter().map(|value| value * value).sum::<f64>().sqrt()
 }
 
-#[test]
-fn a_residual_network_agrees_with_torchvisions_forward_and_backward() {
-    let expected: Reference = reference("resnet.json");
+/// Logits, loss, gradients and running statistics of a network beside those of torchvision's at images of this side.
+fn agrees_with_torchvision(expected: &Reference, side: usize, network: impl FnOnce(&mut Parameters) -> Network) {
     let mut params = Parameters::new(0, DType::F64, &Device::Cpu);
-    let config = ResNetConfig { stem_kernel: 7, widths: [64, 128, 256, 512], blocks: [1; 4] };
-    let network = Network::Residual(ResNet::new(&mut params, config).unwrap());
+    let network = network(&mut params);
     let model = Classifier::with_network(spec(Backbone::ResNet34), network, params).unwrap();
     fill(model.params());
-    let pixels: Vec<f64> = noise(3 * 3 * 64 * 64, 1000).collect();
-    let pixels = Tensor::from_vec(pixels, (3, 3, 64, 64), &Device::Cpu).unwrap();
+    let pixels: Vec<f64> = noise(3 * 3 * side * side, 1000).collect();
+    let pixels = Tensor::from_vec(pixels, (3, 3, side, side), &Device::Cpu).unwrap();
     let agrees = |output: &Output, expected: &Logits| {
         assert_close(&values(output.fine.as_ref().unwrap()), &expected.fine, 1e-9, "fine logits");
         assert_close(&values(&output.coarse), &expected.coarse, 1e-9, "coarse logits");
@@ -116,18 +122,30 @@ fn a_residual_network_agrees_with_torchvisions_forward_and_backward() {
 }
 
 #[test]
-fn resnet34_has_torchvisions_names_and_shapes() {
-    let expected: Reference = reference("resnet.json");
-    let mut params = Parameters::new(0, DType::F32, &Device::Cpu);
-    Network::new(&mut params, Backbone::ResNet34).unwrap();
-    let found: BTreeMap<String, Vec<usize>> =
-        params.iter().map(|(name, var)| (name.clone(), var.dims().to_vec())).collect();
-    assert_eq!(found, expected.names);
+fn a_residual_network_agrees_with_torchvisions_forward_and_backward() {
+    let config = ResNetConfig { stem_kernel: 7, widths: [64, 128, 256, 512], blocks: [1; 4] };
+    agrees_with_torchvision(&family("resnet"), 64, |params| Network::Residual(ResNet::new(params, config).unwrap()));
+}
+
+#[test]
+fn a_dense_network_agrees_with_torchvisions_forward_and_backward() {
+    let config = DenseNetConfig { stem_kernel: 7, initial: 16, growth: 8, blocks: [2, 3, 2, 2] };
+    agrees_with_torchvision(&family("densenet"), 75, |params| Network::Dense(DenseNet::new(params, config).unwrap()));
+}
+
+#[test]
+fn large_backbones_have_torchvisions_names_and_shapes() {
+    for (backbone, name) in [(Backbone::ResNet34, "resnet"), (Backbone::DenseNet121, "densenet")] {
+        let mut params = Parameters::new(0, DType::F32, &Device::Cpu);
+        Network::new(&mut params, backbone).unwrap();
+        let found: BTreeMap<_, _> = params.iter().map(|(name, var)| (name.clone(), var.dims().to_vec())).collect();
+        assert_eq!(found, family(name).names, "{backbone}");
+    }
 }
 
 #[test]
 fn tiny_backbones_have_less_than_a_million_parameters_and_take_any_input_size() {
-    for backbone in [Backbone::VggTiny, Backbone::ResNetTiny] {
+    for backbone in TINY {
         let model = Classifier::new(spec(backbone), 7, DType::F32, &Device::Cpu).unwrap();
         assert!(model.params().count() < 1_000_000, "{backbone}: {}", model.params().count());
         for side in [32, 33, 50, 97] {
@@ -139,7 +157,7 @@ fn tiny_backbones_have_less_than_a_million_parameters_and_take_any_input_size() 
 
 #[test]
 fn an_images_logits_do_not_depend_on_its_batch() {
-    for backbone in [Backbone::VggTiny, Backbone::ResNetTiny] {
+    for backbone in TINY {
         let model = Classifier::new(spec(backbone), 7, DType::F32, &Device::Cpu).unwrap();
         let pixels: Vec<f32> = noise(9 * 3 * 64 * 64, 1).map(|value| value as f32).collect();
         let together = model.logits(pixels.clone(), 64).unwrap();
@@ -184,27 +202,31 @@ fn weights_load_again_and_what_does_not_fit_is_named() {
 fn a_torchvision_file_is_a_start_and_its_last_layer_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("backbone.safetensors");
-    let mut params = Parameters::new(5, DType::F32, &Device::Cpu);
-    Network::new(&mut params, Backbone::ResNetTiny).unwrap();
-    let entry = |(name, var): (&String, &candle_core::Var)| {
-        Entry::f32(name, var.dims(), &var.flatten_all().unwrap().to_vec1::<f32>().unwrap())
-    };
-    let mut entries: Vec<_> = params.iter().map(entry).collect();
-    entries.extend([
-        Entry::f32("fc.weight", &[1000, 128], &vec![0.0; 128_000]),
-        Entry::i64("bn1.num_batches_tracked", &[1]),
-    ]);
-    container::write(&path, entries, &BTreeMap::new()).unwrap();
+    for (backbone, first, last, counter) in [
+        (Backbone::ResNetTiny, "conv1.weight", "fc.weight", "bn1.num_batches_tracked"),
+        (Backbone::VggTiny, "features.0.weight", "classifier.6.weight", "features.1.num_batches_tracked"),
+        (Backbone::DenseNetTiny, "features.conv0.weight", "classifier.weight", "features.norm0.num_batches_tracked"),
+    ] {
+        let mut params = Parameters::new(5, DType::F32, &Device::Cpu);
+        Network::new(&mut params, backbone).unwrap();
+        let entry = |(name, var): (&String, &candle_core::Var)| {
+            Entry::f32(name, var.dims(), &var.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+        };
+        let mut entries: Vec<_> = params.iter().map(entry).collect();
+        entries.extend([Entry::f32(last, &[1000, 128], &vec![0.0; 128_000]), Entry::i64(counter, &[1])]);
+        container::write(&path, entries, &BTreeMap::new()).unwrap();
 
-    let model = Classifier::new(spec(Backbone::ResNetTiny), 6, DType::F32, &Device::Cpu).unwrap();
-    let flat = |name: &str, params: &Parameters| {
-        let (_, var) = params.iter().find(|(found, _)| *found == name).unwrap();
-        var.flatten_all().unwrap().to_vec1::<f32>().unwrap()
-    };
-    let head = flat("fine.weight", model.params());
-    model.load_backbone(&path).unwrap();
-    assert_eq!(flat("conv1.weight", model.params()), flat("conv1.weight", &params));
-    assert_eq!(flat("fine.weight", model.params()), head);
-    let error = Classifier::new(spec(Backbone::VggTiny), 6, DType::F32, &Device::Cpu).unwrap().load_backbone(&path);
-    assert!(error.unwrap_err().to_string().contains("missing: classifier.0.bias"));
+        let model = Classifier::new(spec(backbone), 6, DType::F32, &Device::Cpu).unwrap();
+        let flat = |name: &str, params: &Parameters| {
+            let (_, var) = params.iter().find(|(found, _)| *found == name).unwrap();
+            var.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let head = flat("fine.weight", model.params());
+        model.load_backbone(&path).unwrap();
+        assert_eq!(flat(first, model.params()), flat(first, &params));
+        assert_eq!(flat("fine.weight", model.params()), head);
+        let other = TINY.into_iter().find(|&other| other != backbone).unwrap();
+        let error = Classifier::new(spec(other), 6, DType::F32, &Device::Cpu).unwrap().load_backbone(&path);
+        assert!(error.unwrap_err().to_string().contains("missing: "), "{backbone}");
+    }
 }

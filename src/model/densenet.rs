@@ -1,0 +1,137 @@
+//! The dense family (Huang et al. 2017) with bottlenecks and compression. Names are torchvision's.
+
+use candle_core::{Result, Tensor};
+use twograin_ops::{self as ops, Activation, Pool2dConfig};
+
+use super::{
+    Parameters,
+    layers::{BatchNorm, Conv2d, ConvShape, Mode},
+};
+
+/// One size of the family.
+#[derive(Clone, Copy, Debug)]
+pub struct DenseNetConfig {
+    /// Side of the first convolution's kernel: 7, or 3 for small images.
+    pub stem_kernel: usize,
+    /// Channels after the first convolution.
+    pub initial: usize,
+    /// Channels that each layer adds.
+    pub growth: usize,
+    /// Layers of each block. Every block but the last is followed by a transition, which halves the map and its channels.
+    pub blocks: [usize; 4],
+}
+
+impl DenseNetConfig {
+    /// DenseNet121: 7.0 million parameters without its last layer.
+    pub const DENSENET121: Self = Self { stem_kernel: 7, initial: 64, growth: 32, blocks: [6, 12, 24, 16] };
+    /// For images of about 64 pixels: 0.2 million parameters, 12 million multiply-adds at 64×64.
+    pub const TINY: Self = Self { stem_kernel: 3, initial: 24, growth: 16, blocks: [2, 4, 6, 4] };
+}
+
+/// A dense network without its last linear layer.
+#[derive(Clone, Debug)]
+pub struct DenseNet {
+    conv0: Conv2d,
+    norm0: BatchNorm,
+    blocks: Vec<Block>,
+    norm5: BatchNorm,
+    features: usize,
+}
+
+/// Dense layers, and the transition to the next block.
+#[derive(Clone, Debug)]
+struct Block {
+    layers: Vec<DenseLayer>,
+    transition: Option<(BatchNorm, Conv2d)>,
+}
+
+impl DenseNet {
+    /// A new network.
+    pub fn new(params: &mut Parameters, config: DenseNetConfig) -> Result<Self> {
+        let DenseNetConfig { stem_kernel: kernel, initial, growth, blocks: depths } = config;
+        let shape = ConvShape { input: 3, output: initial, kernel, stride: 2 };
+        let conv0 = Conv2d::fan_in(params, "features.conv0", shape)?;
+        let norm0 = BatchNorm::new(params, "features.norm0", initial)?;
+        let mut blocks = Vec::new();
+        let mut channels = initial;
+        for (number, depth) in (1..).zip(depths) {
+            let mut layers = Vec::new();
+            for layer in 1..=depth {
+                let name = format!("features.denseblock{number}.denselayer{layer}");
+                layers.push(DenseLayer::new(params, &name, channels, growth)?);
+                channels += growth;
+            }
+            let transition = if number < depths.len() {
+                let name = format!("features.transition{number}");
+                let norm = BatchNorm::new(params, &format!("{name}.norm"), channels)?;
+                let shape = ConvShape { input: channels, output: channels / 2, kernel: 1, stride: 1 };
+                channels /= 2;
+                Some((norm, Conv2d::fan_in(params, &format!("{name}.conv"), shape)?))
+            } else {
+                None
+            };
+            blocks.push(Block { layers, transition });
+        }
+        let norm5 = BatchNorm::new(params, "features.norm5", channels)?;
+        Ok(Self { conv0, norm0, blocks, norm5, features: channels })
+    }
+
+    /// Width of the feature vector.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// `[n, 3, h, w]` to `[n, features]`.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let x = self.norm0.forward(&self.conv0.forward(x, mode)?, None, Activation::Relu, mode)?;
+        let mut x = ops::max_pool2d(&x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
+        for Block { layers, transition } in &self.blocks {
+            for layer in layers {
+                x = Tensor::cat(&[&x, &layer.forward(&x, mode)?], 1)?;
+            }
+            if let Some((norm, conv)) = transition {
+                x = halve(&conv.forward(&norm.forward(&x, None, Activation::Relu, mode)?, mode)?)?;
+            }
+        }
+        ops::global_avg_pool(&self.norm5.forward(&x, None, Activation::Relu, mode)?)
+    }
+}
+
+/// The mean of each 2×2 square; the last row and column of an odd map are left out, as torch does.
+fn halve(x: &Tensor) -> Result<Tensor> {
+    let (_, _, height, width) = x.dims4()?;
+    let (rows, columns) = (height / 2, width / 2);
+    ops::adaptive_avg_pool2d(&x.narrow(2, 0, 2 * rows)?.narrow(3, 0, 2 * columns)?, (rows, columns))
+}
+
+/// A 1×1 convolution that narrows the map and a 3×3 one, each after batch norm and ReLU.
+#[derive(Clone, Debug)]
+struct DenseLayer {
+    norm1: BatchNorm,
+    conv1: Conv2d,
+    norm2: BatchNorm,
+    conv2: Conv2d,
+}
+
+impl DenseLayer {
+    /// Channels between the two convolutions, as a multiple of those that come out (torchvision's `bn_size`).
+    const BOTTLENECK: usize = 4;
+
+    fn new(params: &mut Parameters, name: &str, input: usize, growth: usize) -> Result<Self> {
+        let between = Self::BOTTLENECK * growth;
+        let first = ConvShape { input, output: between, kernel: 1, stride: 1 };
+        let second = ConvShape { input: between, output: growth, kernel: 3, stride: 1 };
+        Ok(Self {
+            norm1: BatchNorm::new(params, &format!("{name}.norm1"), input)?,
+            conv1: Conv2d::fan_in(params, &format!("{name}.conv1"), first)?,
+            norm2: BatchNorm::new(params, &format!("{name}.norm2"), between)?,
+            conv2: Conv2d::fan_in(params, &format!("{name}.conv2"), second)?,
+        })
+    }
+
+    /// `[n, input, h, w]` to the `[n, growth, h, w]` that it adds.
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let y = self.conv1.forward(&self.norm1.forward(x, None, Activation::Relu, mode)?, mode)?;
+        self.conv2.forward(&self.norm2.forward(&y, None, Activation::Relu, mode)?, mode)
+    }
+}
