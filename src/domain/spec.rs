@@ -157,6 +157,8 @@ named!(
         ResNetTiny = "resnet-tiny",
         /// Dense family, under a million parameters.
         DenseNetTiny = "densenet-tiny",
+        /// VGG16 without batch normalisation (Simonyan & Zisserman 2015) with torchvision's parameter names.
+        Vgg16 = "vgg16",
         /// ResNet34 (He et al. 2016) with torchvision's parameter names.
         ResNet34 = "resnet34",
         /// DenseNet121 (Huang et al. 2017) with torchvision's parameter names.

@@ -66,6 +66,7 @@ impl Network {
             Backbone::VggTiny => Self::Vgg(Vgg::new(params, VggConfig::TINY)?),
             Backbone::ResNetTiny => Self::Residual(ResNet::new(params, ResNetConfig::TINY)?),
             Backbone::DenseNetTiny => Self::Dense(DenseNet::new(params, DenseNetConfig::TINY)?),
+            Backbone::Vgg16 => Self::Vgg(Vgg::new(params, VggConfig::VGG16)?),
             Backbone::ResNet34 => Self::Residual(ResNet::new(params, ResNetConfig::RESNET34)?),
             Backbone::DenseNet121 => Self::Dense(DenseNet::new(params, DenseNetConfig::DENSENET121)?),
         })

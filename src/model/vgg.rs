@@ -1,7 +1,8 @@
-//! The VGG family (Simonyan & Zisserman 2015), with batch normalisation. Names are torchvision's `vgg*_bn`.
+//! The VGG family (Simonyan & Zisserman 2015), with or without batch normalisation. Names are torchvision's `vgg*_bn` and
+//! `vgg*`.
 //!
 //! Without batch normalisation these stacks hardly learn from random weights in a few epochs, so the small member of the
-//! family, which always starts from random weights, has it.
+//! family, which always starts from random weights, has it. VGG16 is the original, without.
 
 use candle_core::{Result, Tensor};
 use twograin_ops::{self as ops, Activation, Pool2dConfig};
@@ -16,6 +17,8 @@ use super::{
 pub struct VggConfig {
     /// Stages: the widths of their 3×3 convolutions. 2×2 max pooling follows each stage.
     pub stages: &'static [&'static [usize]],
+    /// Whether batch normalisation follows each convolution.
+    pub batch_norm: bool,
     /// Side of the map that the linear layers read, whatever the input's size.
     pub pooled: usize,
     /// Width of the two linear layers.
@@ -26,13 +29,22 @@ pub struct VggConfig {
 
 impl VggConfig {
     /// For images of about 64 pixels: 0.4 million parameters, 11 million multiply-adds at 64×64.
-    pub const TINY: Self = Self { stages: &[&[8], &[24], &[48], &[96], &[192]], pooled: 1, hidden: 256, dropout: 0.1 };
+    pub const TINY: Self =
+        Self { stages: &[&[8], &[24], &[48], &[96], &[192]], batch_norm: true, pooled: 1, hidden: 256, dropout: 0.1 };
+    /// VGG16: 134 million parameters without its last layer, nine tenths of them in the two linear layers.
+    pub const VGG16: Self = Self {
+        stages: &[&[64, 64], &[128, 128], &[256, 256, 256], &[512, 512, 512], &[512, 512, 512]],
+        batch_norm: false,
+        pooled: 7,
+        hidden: 4096,
+        dropout: 0.5,
+    };
 }
 
 /// A VGG network without its last linear layer.
 #[derive(Clone, Debug)]
 pub struct Vgg {
-    stages: Vec<Vec<(Conv2d, BatchNorm)>>,
+    stages: Vec<Vec<(Conv2d, Option<BatchNorm>)>>,
     pooled: usize,
     linear: [Linear; 2],
     dropout: f64,
@@ -50,9 +62,15 @@ impl Vgg {
             for &output in *widths {
                 let shape = ConvShape { input, output, kernel: 3, stride: 1 };
                 let conv = Conv2d::new(params, &format!("features.{index}"), shape, true)?;
-                let bn = BatchNorm::new(params, &format!("features.{}", index + 1), output)?;
+                index += 1;
+                let bn = if config.batch_norm {
+                    index += 1;
+                    Some(BatchNorm::new(params, &format!("features.{}", index - 1), output)?)
+                } else {
+                    None
+                };
                 stage.push((conv, bn));
-                index += 3;
+                index += 1;
                 input = output;
             }
             stages.push(stage);
@@ -76,7 +94,11 @@ impl Vgg {
         let mut x = x.clone();
         for stage in &self.stages {
             for (conv, bn) in stage {
-                x = bn.forward(&conv.forward(&x, mode)?, None, Activation::Relu, mode)?;
+                x = conv.forward(&x, mode)?;
+                x = match bn {
+                    Some(bn) => bn.forward(&x, None, Activation::Relu, mode)?,
+                    None => ops::relu(&x)?,
+                };
             }
             x = ops::max_pool2d(&x, Pool2dConfig { kernel: 2, stride: 2, padding: 0 })?;
         }

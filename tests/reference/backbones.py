@@ -5,12 +5,14 @@ are the tensors of torchvision's full-sized network of the same family without i
 """
 
 import json
+from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
-from torchvision.models import densenet121, resnet34
+from torchvision.models import densenet121, resnet34, vgg16, vgg16_bn
 from torchvision.models.densenet import DenseNet
 from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.vgg import VGG, make_layers
 
 torch.set_default_dtype(torch.float64)
 N, FINE, COARSE = 3, 5, 3
@@ -91,4 +93,15 @@ def densenet():
     return figures(backbone, features, 75, densenet121, "classifier.")
 
 
-print(json.dumps({"resnet": resnet(), "densenet": densenet()}))
+def vgg(batch_norm, full):
+    with torch.device("meta"):  # as the layers that are replaced would fill a gigabyte
+        backbone = VGG(torch.nn.Identity(), init_weights=False)
+    backbone.features = make_layers([8, 8, "M", 16, "M", 16, 24, "M"], batch_norm)
+    # Dropout draws differently everywhere, so there is none; what is left out are the full network's layers 2, 5 and 6.
+    layers = {"0": torch.nn.Linear(24 * 49, 32), "1": torch.nn.ReLU(), "3": torch.nn.Linear(32, 32), "4": torch.nn.ReLU()}
+    backbone.classifier = torch.nn.Sequential(OrderedDict(layers))
+    return figures(backbone, 32, 75, full, "classifier.6.")
+
+
+networks = {"resnet": resnet(), "densenet": densenet(), "vgg": vgg(False, vgg16), "vgg_bn": vgg(True, vgg16_bn)}
+print(json.dumps(networks))
