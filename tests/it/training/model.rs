@@ -198,6 +198,23 @@ fn an_images_logits_do_not_depend_on_its_batch() {
 }
 
 #[test]
+fn the_first_weights_spread_as_torchvisions() {
+    for (backbone, name, fan) in [
+        (Backbone::ResNet34, "conv1.weight", 64 * 49),
+        (Backbone::ResNet34, "layer4.0.conv1.weight", 512 * 9),
+        (Backbone::DenseNet121, "features.conv0.weight", 3 * 49),
+        (Backbone::DenseNet121, "features.transition2.conv.weight", 512),
+        (Backbone::DenseNet121, "features.denseblock4.denselayer16.conv2.weight", 128 * 9),
+    ] {
+        let mut params = Parameters::new(0, DType::F64, &Device::Cpu);
+        Network::new(&mut params, backbone).unwrap();
+        let (_, var) = params.iter().find(|(found, _)| *found == name).unwrap();
+        let variance = norm(var).powi(2) / var.elem_count() as f64;
+        assert_close(&[variance * f64::from(fan)], &[2.0], 0.05, name);
+    }
+}
+
+#[test]
 fn the_seed_alone_decides_the_first_weights() {
     let weights = |seed| {
         let model = Classifier::new(spec(Backbone::VggTiny), seed, DType::F64, &Device::Cpu).unwrap();
