@@ -82,7 +82,7 @@ impl Network {
     }
 
     /// Normalised pixels `[n, 3, s, s]` to features `[n, features]`.
-    pub fn forward(&self, pixels: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn forward(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match self {
             Self::Dense(net) => net.forward(pixels, mode),
             Self::Residual(net) => net.forward(pixels, mode),
@@ -163,18 +163,23 @@ impl Classifier {
         Ok(Self { spec, network, head, params })
     }
 
-    /// Normalised pixels `[n, 3, s, s]` to logits.
-    pub fn forward(&self, pixels: &Tensor, mode: Mode) -> Result<Output> {
+    /// Normalised pixels `[n, 3, s, s]` to logits. In training the mode's tape ends at the features; the head is in candle's
+    /// graph.
+    pub fn forward(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Output> {
         let features = self.network.forward(pixels, mode)?;
+        let features = match mode.tape() {
+            Some(tape) => tape.output(&features)?,
+            None => features,
+        };
         match &self.head {
-            Head::CoarseOnly { coarse } => Ok(Output { fine: None, coarse: coarse.forward(&features, mode)? }),
+            Head::CoarseOnly { coarse } => Ok(Output { fine: None, coarse: coarse.forward_in_graph(&features, mode)? }),
             Head::TwoLevel { fine, activation, coarse } => {
-                let logits = fine.forward(&features, mode)?;
+                let logits = fine.forward_in_graph(&features, mode)?;
                 let input = match self.spec.coarse_input {
                     CoarseInput::Logits => logits.clone(),
                     CoarseInput::Probabilities => probabilities(&logits, *activation)?,
                 };
-                Ok(Output { fine: Some(logits), coarse: coarse.forward(&input, mode)? })
+                Ok(Output { fine: Some(logits), coarse: coarse.forward_in_graph(&input, mode)? })
             }
         }
     }

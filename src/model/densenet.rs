@@ -82,26 +82,27 @@ impl DenseNet {
     }
 
     /// `[n, 3, h, w]` to `[n, features]`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let x = self.norm0.forward(&self.conv0.forward(x, mode)?, None, Activation::Relu, mode)?;
-        let mut x = ops::max_pool2d(&x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
+        let mut x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
         for Block { layers, transition } in &self.blocks {
             for layer in layers {
-                x = Tensor::cat(&[&x, &layer.forward(&x, mode)?], 1)?;
+                x = ops::cat(mode.tape(), &x, &layer.forward(&x, mode)?)?;
             }
             if let Some((norm, conv)) = transition {
-                x = halve(&conv.forward(&norm.forward(&x, None, Activation::Relu, mode)?, mode)?)?;
+                x = halve(&conv.forward(&norm.forward(&x, None, Activation::Relu, mode)?, mode)?, mode)?;
             }
         }
-        ops::global_avg_pool(&self.norm5.forward(&x, None, Activation::Relu, mode)?)
+        ops::global_avg_pool(mode.tape(), &self.norm5.forward(&x, None, Activation::Relu, mode)?)
     }
 }
 
 /// The mean of each 2×2 square; the last row and column of an odd map are left out, as torch does.
-fn halve(x: &Tensor) -> Result<Tensor> {
+fn halve(x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
     let (rows, columns) = (height / 2, width / 2);
-    ops::adaptive_avg_pool2d(&x.narrow(2, 0, 2 * rows)?.narrow(3, 0, 2 * columns)?, (rows, columns))
+    let x = ops::crop(mode.tape(), x, (2 * rows, 2 * columns))?;
+    ops::adaptive_avg_pool2d(mode.tape(), &x, (rows, columns))
 }
 
 /// A 1×1 convolution that narrows the map and a 3×3 one, each after batch norm and ReLU.
@@ -130,7 +131,7 @@ impl DenseLayer {
     }
 
     /// `[n, input, h, w]` to the `[n, growth, h, w]` that it adds.
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let y = self.conv1.forward(&self.norm1.forward(x, None, Activation::Relu, mode)?, mode)?;
         self.conv2.forward(&self.norm2.forward(&y, None, Activation::Relu, mode)?, mode)
     }

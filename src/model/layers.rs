@@ -1,15 +1,17 @@
 //! Layers: named parameters and the operation on them. Activations are NCHW.
 
-use candle_core::{Result, Tensor, Var};
-use twograin_ops::{self as ops, Activation, Conv2dConfig, Padding};
+use candle_core::{Module, Result, Tensor, Var};
+use twograin_ops::{self as ops, Activation, Conv2dConfig, Padding, Tape};
 
 use super::{Init, Parameters};
 
 /// Whether a forward pass trains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+#[derive(Clone, Copy, Debug)]
+pub enum Mode<'a> {
     /// Batch statistics, which also move the running ones, and dropout drawn from this seed.
     Train {
+        /// Where the backbone's operations are noted for the backward pass.
+        tape: &'a Tape,
         /// Of this step.
         dropout_seed: u64,
     },
@@ -18,7 +20,15 @@ pub enum Mode {
     Evaluate,
 }
 
-impl Mode {
+impl<'a> Mode<'a> {
+    /// For the operations of [`twograin_ops`].
+    pub fn tape(self) -> Option<&'a Tape> {
+        match self {
+            Self::Train { tape, .. } => Some(tape),
+            Self::Evaluate => None,
+        }
+    }
+
     fn read(self, var: &Var) -> Tensor {
         match self {
             Self::Train { .. } => var.as_tensor().clone(),
@@ -69,9 +79,9 @@ impl Conv2d {
     }
 
     /// `[n, in, h, w]` to `[n, out, h', w']`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|bias| mode.read(bias));
-        ops::conv2d(x, &mode.read(&self.weight), bias.as_ref(), self.config)
+        ops::conv2d(mode.tape(), x, &mode.read(&self.weight), bias.as_ref(), self.config)
     }
 }
 
@@ -101,10 +111,17 @@ impl BatchNorm {
 
     /// `activation(batch_norm(x) + residual)`; shapes `[n, channels, h, w]`. In training the running statistics move by
     /// a tenth towards the batch's mean and unbiased variance.
-    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, activation: Activation, mode: Mode) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        activation: Activation,
+        mode: Mode<'_>,
+    ) -> Result<Tensor> {
         let (gamma, beta) = (mode.read(&self.weight), mode.read(&self.bias));
         match mode {
             Mode::Evaluate => ops::batch_norm_eval(
+                None,
                 x,
                 &gamma,
                 &beta,
@@ -114,8 +131,8 @@ impl BatchNorm {
                 Self::EPS,
                 activation,
             ),
-            Mode::Train { .. } => {
-                let out = ops::batch_norm_train(x, &gamma, &beta, residual, Self::EPS, activation)?;
+            Mode::Train { tape, .. } => {
+                let out = ops::batch_norm_train(Some(tape), x, &gamma, &beta, residual, Self::EPS, activation)?;
                 let count = x.elem_count() / x.dim(1)?;
                 let unbiased = count as f64 / (count.max(2) - 1) as f64;
                 move_towards(&self.running_mean, &out.mean)?;
@@ -163,8 +180,13 @@ impl Linear {
     }
 
     /// `[n, in]` to `[n, out]`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        ops::linear(x, &mode.read(&self.weight), Some(&mode.read(&self.bias)))
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        ops::linear(mode.tape(), x, &mode.read(&self.weight), Some(&mode.read(&self.bias)))
+    }
+
+    /// [`forward`](Self::forward) in candle's graph, for what comes after the tape.
+    pub fn forward_in_graph(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        candle_nn::Linear::new(mode.read(&self.weight), Some(mode.read(&self.bias))).forward(x)
     }
 
     /// W, `[out, in]`.
@@ -189,12 +211,12 @@ pub struct Dropout {
 
 impl Dropout {
     /// The shape stays.
-    pub fn forward(self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn forward(self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match mode {
             Mode::Evaluate => Ok(x.clone()),
             // The multiplier spreads the streams over the 64 bits (the golden ratio's fraction).
-            Mode::Train { dropout_seed } => {
-                ops::dropout(x, self.p, dropout_seed ^ (self.index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            Mode::Train { tape, dropout_seed } => {
+                ops::dropout(Some(tape), x, self.p, dropout_seed ^ (self.index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
             }
         }
     }

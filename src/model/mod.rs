@@ -14,3 +14,4 @@ pub use classifier::{Classifier, Logits, ModelSpec, Network, Output};
 pub use layers::Mode;
 pub use loss::{Loss, LossSpec, Targets};
 pub use parameters::{Difference, Init, Parameters, WeightsError};
+pub use twograin_ops::Tape;

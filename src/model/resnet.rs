@@ -61,13 +61,13 @@ impl ResNet {
     }
 
     /// `[n, 3, h, w]` to `[n, features]`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let x = self.bn1.forward(&self.conv1.forward(x, mode)?, None, Activation::Relu, mode)?;
-        let mut x = ops::max_pool2d(&x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
+        let mut x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }
-        ops::global_avg_pool(&x)
+        ops::global_avg_pool(mode.tape(), &x)
     }
 }
 
@@ -102,7 +102,7 @@ impl BasicBlock {
         })
     }
 
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let shortcut = match &self.downsample {
             Some((conv, bn)) => bn.forward(&conv.forward(x, mode)?, None, Activation::Identity, mode)?,
             None => x.clone(),

@@ -90,21 +90,22 @@ impl Vgg {
     }
 
     /// `[n, 3, h, w]` to `[n, features]`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let mut x = x.clone();
         for stage in &self.stages {
             for (conv, bn) in stage {
                 x = conv.forward(&x, mode)?;
                 x = match bn {
                     Some(bn) => bn.forward(&x, None, Activation::Relu, mode)?,
-                    None => ops::relu(&x)?,
+                    None => ops::relu(mode.tape(), &x)?,
                 };
             }
-            x = ops::max_pool2d(&x, Pool2dConfig { kernel: 2, stride: 2, padding: 0 })?;
+            x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig { kernel: 2, stride: 2, padding: 0 })?;
         }
-        let mut x = ops::adaptive_avg_pool2d(&x, (self.pooled, self.pooled))?.flatten_from(1)?;
+        let x = ops::adaptive_avg_pool2d(mode.tape(), &x, (self.pooled, self.pooled))?;
+        let mut x = ops::flatten(mode.tape(), &x)?;
         for (index, linear) in (0..).zip(&self.linear) {
-            x = ops::relu(&linear.forward(&x, mode)?)?;
+            x = ops::relu(mode.tape(), &linear.forward(&x, mode)?)?;
             x = Dropout { p: self.dropout, index }.forward(&x, mode)?;
         }
         Ok(x)

@@ -10,7 +10,7 @@ use crate::{
     dataset::{Batch, Loader, LoaderConfig, Sample, TrainingData, validation_split},
     domain::{RunSpec, Split},
     evaluation::{self, EvaluationConfig, Percentiles},
-    model::{Classifier, Logits, LossSpec, Mode, ModelSpec, Output, Targets, loss::multi_hot},
+    model::{Classifier, Logits, LossSpec, Mode, ModelSpec, Output, Tape, Targets, loss::multi_hot},
 };
 
 /// `Break` when the observer stopped it.
@@ -159,7 +159,8 @@ impl<'a> Trainer<'a> {
         let pixels = Tensor::from_vec(batch.pixels, (batch.indices.len(), 3, side, side), self.device)?;
         // A seed of its own for each step; the multiplier keeps neighbouring runs' seeds apart.
         let dropout_seed = self.spec.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(global as u64);
-        let output = self.model.forward(&pixels, Mode::Train { dropout_seed })?;
+        let tape = Tape::new();
+        let output = self.model.forward(&pixels, Mode::Train { tape: &tape, dropout_seed })?;
         let loss = self.loss.loss(&output, &targets)?;
         let losses = Losses {
             total: number(&loss.total)?,
@@ -168,7 +169,9 @@ impl<'a> Trainer<'a> {
         };
         // Nothing is learned from a loss that is not finite: the weights stay as they were.
         if losses.total.is_finite() {
-            self.optimizer.step(&loss.total.backward()?, learning_rate)?;
+            let mut gradients = loss.total.backward()?;
+            tape.backward(&mut gradients)?;
+            self.optimizer.step(&gradients, learning_rate)?;
         }
         Ok(losses)
     }

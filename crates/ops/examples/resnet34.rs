@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use twograin_ops::{
-    Activation, Conv2dConfig, Padding, Pool2dConfig, batch_norm_train, conv2d, global_avg_pool, linear, max_pool2d,
+    Activation, Conv2dConfig, Padding, Pool2dConfig, Tape, batch_norm_train, conv2d, global_avg_pool, linear,
+    max_pool2d,
 };
 
 /// Convolution without bias and the batch norm after it.
@@ -27,9 +28,15 @@ impl ConvNorm {
         })
     }
 
-    fn forward(&self, x: &Tensor, residual: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
-        let x = conv2d(x, &self.weight, None, self.config)?;
-        Ok(batch_norm_train(&x, &self.gamma, &self.beta, residual, 1e-5, activation)?.y)
+    fn forward(
+        &self,
+        tape: Option<&Tape>,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        let x = conv2d(tape, x, &self.weight, None, self.config)?;
+        Ok(batch_norm_train(tape, &x, &self.gamma, &self.beta, residual, 1e-5, activation)?.y)
     }
 }
 
@@ -49,13 +56,13 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    fn forward(&self, tape: Option<&Tape>, x: &Tensor) -> Result<Tensor> {
         let residual = match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x, None, Activation::Identity)?,
+            Some(shortcut) => shortcut.forward(tape, x, None, Activation::Identity)?,
             None => x.clone(),
         };
-        let y = self.first.forward(x, None, Activation::Relu)?;
-        self.second.forward(&y, Some(&residual), Activation::Relu)
+        let y = self.first.forward(tape, x, None, Activation::Relu)?;
+        self.second.forward(tape, &y, Some(&residual), Activation::Relu)
     }
 }
 
@@ -80,13 +87,13 @@ impl ResNet34 {
         Ok(ResNet34 { stem: ConvNorm::new(3, 64, 7, 2)?, blocks, head })
     }
 
-    fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let x = self.stem.forward(images, None, Activation::Relu)?;
-        let mut x = max_pool2d(&x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
+    fn forward(&self, tape: Option<&Tape>, images: &Tensor) -> Result<Tensor> {
+        let x = self.stem.forward(tape, images, None, Activation::Relu)?;
+        let mut x = max_pool2d(tape, &x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
         for block in &self.blocks {
-            x = block.forward(&x)?;
+            x = block.forward(tape, &x)?;
         }
-        linear(&global_avg_pool(&x)?, &self.head, None)
+        linear(tape, &global_avg_pool(tape, &x)?, &self.head, None)
     }
 }
 
@@ -100,15 +107,25 @@ fn best(times: Vec<Duration>) -> Duration {
     times.into_iter().min().unwrap_or_default()
 }
 
-/// Forward and backward of one operation whose operands are all variables.
-fn report(name: &str, steps: usize, f: impl Fn() -> Result<Tensor>) -> Result<()> {
+/// Times forward and backward, the best of some steps.
+fn measure(steps: usize, f: impl Fn(Option<&Tape>) -> Result<Tensor>) -> Result<[Duration; 2]> {
     let (mut forward, mut backward) = (vec![], vec![]);
     for _ in 0..steps {
-        let (y, time) = timed(&f)?;
+        let tape = Tape::new();
+        let (y, time) = timed(|| f(Some(&tape)))?;
         forward.push(time);
-        backward.push(timed(|| y.backward())?.1);
+        let output = tape.output(&y)?;
+        // The gradient of the output is not what is timed.
+        let mut gradients = output.sum_all()?.backward()?;
+        backward.push(timed(|| tape.backward(&mut gradients))?.1);
     }
-    println!("{name:34} forward {:9.2?}   backward {:9.2?}", best(forward), best(backward));
+    Ok([forward, backward].map(best))
+}
+
+/// Forward and backward of one operation whose operands are all variables.
+fn report(name: &str, steps: usize, f: impl Fn(Option<&Tape>) -> Result<Tensor>) -> Result<()> {
+    let [forward, backward] = measure(steps, f)?;
+    println!("{name:34} forward {forward:9.2?}   backward {backward:9.2?}");
     Ok(())
 }
 
@@ -120,13 +137,8 @@ fn main() -> Result<()> {
     };
     let network = ResNet34::new()?;
     let images = Tensor::randn(0f32, 1., (batch, 3, pixels, pixels), &Device::Cpu)?;
-    let (mut forward, mut backward) = (vec![], vec![]);
-    for _ in 0..steps {
-        let (y, time) = timed(|| network.forward(&images)?.sqr()?.mean_all())?;
-        forward.push(time);
-        backward.push(timed(|| y.backward())?.1);
-    }
-    println!("{pixels} px, batch {batch}: forward {:.1?}, backward {:.1?}", best(forward), best(backward));
+    let [forward, backward] = measure(steps, |tape| network.forward(tape, &images))?;
+    println!("{pixels} px, batch {batch}: forward {forward:.1?}, backward {backward:.1?}");
 
     let random = |shape: &[usize]| Var::randn(0f32, 1., shape, &Device::Cpu);
     for (kernel, stride, inputs, outputs, scale) in [
@@ -143,18 +155,18 @@ fn main() -> Result<()> {
         let (x, weight) = (random(&[batch, inputs, size, size])?, random(&[outputs, inputs, kernel, kernel])?);
         let config = Conv2dConfig { stride, padding: Padding::same(kernel / 2), groups: 1 };
         let name = format!("conv {kernel}x{kernel} / {stride}, {inputs} -> {outputs}, {size} px");
-        report(&name, steps, || conv2d(&x, &weight, None, config))?;
+        report(&name, steps, |tape| conv2d(tape, &x, &weight, None, config))?;
     }
     for stride in [1, 2] {
         let (x, weight) = (random(&[batch, 96, pixels / 4, pixels / 4])?, random(&[96, 1, 3, 3])?);
         let config = Conv2dConfig { stride, padding: Padding::same(1), groups: 96 };
-        report(&format!("depthwise 3x3 / {stride}, 96"), steps, || conv2d(&x, &weight, None, config))?;
+        report(&format!("depthwise 3x3 / {stride}, 96"), steps, |tape| conv2d(tape, &x, &weight, None, config))?;
     }
     let (x, gamma, beta) = (random(&[batch, 64, pixels / 2, pixels / 2])?, random(&[64])?, random(&[64])?);
     let residual = random(x.dims())?;
     for (name, residual) in [("batch norm, relu", None), ("batch norm, residual, relu", Some(&*residual))] {
-        report(name, steps, || Ok(batch_norm_train(&x, &gamma, &beta, residual, 1e-5, Activation::Relu)?.y))?;
+        report(name, steps, |tape| Ok(batch_norm_train(tape, &x, &gamma, &beta, residual, 1e-5, Activation::Relu)?.y))?;
     }
-    report("max pool 3x3 / 2", steps, || max_pool2d(&x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 }))?;
-    report("global average pool", steps, || global_avg_pool(&x))
+    report("max pool 3x3 / 2", steps, |tape| max_pool2d(tape, &x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 }))?;
+    report("global average pool", steps, |tape| global_avg_pool(tape, &x))
 }

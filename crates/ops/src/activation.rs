@@ -1,11 +1,15 @@
 //! Rectified linear units, alone and as the last step of another operation.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use std::mem::MaybeUninit;
+
+use candle_core::{CpuStorage, CustomOp1, InplaceOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::{
-    float::{Float, elements, ensure_alike, storage, with_float},
+    buffer::filled,
+    float::{Float, elements, elements_mut, ensure_alike, storage, with_float},
     simd::{Isa, Kernel},
+    tape::{Tape, record},
 };
 
 /// What an operation does with its result before storing it.
@@ -21,9 +25,15 @@ pub enum Activation {
 ///
 /// # Errors
 /// If `x` is neither `f32` nor `f64`, or not on the CPU.
-pub fn relu(x: &Tensor) -> Result<Tensor> {
+pub fn relu(tape: Option<&Tape>, x: &Tensor) -> Result<Tensor> {
     ensure_alike("relu", &[x])?;
-    x.contiguous()?.apply_op1(Relu)
+    let y = x.contiguous()?.apply_op1_no_bwd(&Relu)?;
+    let output = y.clone();
+    record(tape, [Some(x)], &y, move |dy, [to_x], gradients| {
+        dy.inplace_op2(&output, &ReluBackward)?;
+        gradients.add(to_x, || Ok(dy))
+    })?;
+    Ok(y)
 }
 
 /// `max(0, x)`, by a comparison that NaN passes through.
@@ -51,57 +61,41 @@ impl CustomOp1 for Relu {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         fn forward<T: Float>(x: &[T]) -> Vec<T> {
             let isa = Isa::detect();
-            let mut y = vec![T::ZERO; x.len()];
-            y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| isa.run(Rectify { x, y }));
-            y
+            let chunks = |y: &mut [MaybeUninit<T>]| {
+                y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| isa.run(Rectify { x, y }));
+            };
+            // SAFETY: the chunks cover the buffer, and the kernel writes all of a chunk.
+            unsafe { filled(x.len(), chunks) }
         }
         let y = with_float!(x, self.name(), T => {
             storage(forward::<T>(elements(self.name(), x, layout)?))
         });
         Ok((y, layout.shape().clone()))
     }
-
-    fn bwd(&self, _x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = y.apply_op2_no_bwd(&dy.contiguous()?, &ReluBackward)?;
-        Ok(Some(dx))
-    }
 }
 
-/// `(y, dy) -> dx`
+/// `(dy, y)`: the gradient after the activation becomes the one before it.
 struct ReluBackward;
 
-impl CustomOp2 for ReluBackward {
+impl InplaceOp2 for ReluBackward {
     fn name(&self) -> &'static str {
         "relu-backward"
     }
 
-    fn cpu_fwd(
-        &self,
-        y: &CpuStorage,
-        y_layout: &Layout,
-        dy: &CpuStorage,
-        dy_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        fn backward<T: Float>(y: &[T], dy: &[T]) -> Vec<T> {
-            let isa = Isa::detect();
-            let mut dx = vec![T::ZERO; y.len()];
-            dx.par_chunks_mut(CHUNK)
-                .zip(y.par_chunks(CHUNK).zip(dy.par_chunks(CHUNK)))
-                .for_each(|(dx, (y, dy))| isa.run(Gate { y, dy, dx }));
-            dx
-        }
-        let dx = with_float!(y, self.name(), T => {
+    fn cpu_fwd(&self, dy: &mut CpuStorage, dy_layout: &Layout, y: &CpuStorage, y_layout: &Layout) -> Result<()> {
+        with_float!(y, self.name(), T => {
             let y = elements::<T>(self.name(), y, y_layout)?;
-            let dy = elements(self.name(), dy, dy_layout)?;
-            storage(backward(y, dy))
+            let dy = elements_mut::<T>(self.name(), dy, dy_layout)?;
+            let isa = Isa::detect();
+            dy.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).for_each(|(dy, y)| isa.run(Gate { y, dy }));
         });
-        Ok((dx, y_layout.shape().clone()))
+        Ok(())
     }
 }
 
 struct Rectify<'a, T> {
     x: &'a [T],
-    y: &'a mut [T],
+    y: &'a mut [MaybeUninit<T>],
 }
 
 impl<T: Float> Kernel for Rectify<'_, T> {
@@ -110,15 +104,15 @@ impl<T: Float> Kernel for Rectify<'_, T> {
     #[inline(always)]
     fn run(self) {
         for (y, &x) in self.y.iter_mut().zip(self.x) {
-            *y = rectified(x);
+            y.write(rectified(x));
         }
     }
 }
 
-struct Gate<'a, T> {
-    y: &'a [T],
-    dy: &'a [T],
-    dx: &'a mut [T],
+/// `dy = 0` where `y` is 0.
+pub(crate) struct Gate<'a, T> {
+    pub y: &'a [T],
+    pub dy: &'a mut [T],
 }
 
 impl<T: Float> Kernel for Gate<'_, T> {
@@ -126,8 +120,8 @@ impl<T: Float> Kernel for Gate<'_, T> {
 
     #[inline(always)]
     fn run(self) {
-        for ((dx, &y), &dy) in self.dx.iter_mut().zip(self.y).zip(self.dy) {
-            *dx = gated(y, dy);
+        for (dy, &y) in self.dy.iter_mut().zip(self.y) {
+            *dy = gated(y, *dy);
         }
     }
 }

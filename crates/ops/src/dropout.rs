@@ -3,7 +3,10 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::float::{Float, elements, ensure_alike, storage, with_float};
+use crate::{
+    float::{Float, elements, ensure_alike, storage, with_float},
+    tape::{Tape, record},
+};
 
 /// Inverted dropout: each element is 0 with probability `p`, else scaled by `1 / (1 - p)`.
 ///
@@ -13,7 +16,7 @@ use crate::float::{Float, elements, ensure_alike, storage, with_float};
 ///
 /// # Errors
 /// If `p` is not in `[0, 1)`, or `x` is neither `f32` nor `f64`, or not on the CPU.
-pub fn dropout(x: &Tensor, p: f64, rng_seed: u64) -> Result<Tensor> {
+pub fn dropout(tape: Option<&Tape>, x: &Tensor, p: f64, rng_seed: u64) -> Result<Tensor> {
     ensure_alike("dropout", &[x])?;
     if !(0. ..1.).contains(&p) {
         bail!("dropout: the probability must be in [0, 1), got {p}")
@@ -21,7 +24,11 @@ pub fn dropout(x: &Tensor, p: f64, rng_seed: u64) -> Result<Tensor> {
     if p == 0. {
         return Ok(x.clone());
     }
-    x.contiguous()?.apply_op1(Dropout { p, seed: rng_seed })
+    let op = Dropout { p, seed: rng_seed };
+    let y = x.contiguous()?.apply_op1_no_bwd(&op)?;
+    // Dropout is linear with a fixed mask: its gradient is the same operation.
+    record(tape, [Some(x)], &y, move |dy, [to_x], gradients| gradients.add(to_x, || dy.apply_op1_no_bwd(&op)))?;
+    Ok(y)
 }
 
 struct Dropout {
@@ -71,12 +78,6 @@ impl CustomOp1 for Dropout {
             storage(self.apply::<T>(elements(self.name(), x, layout)?))
         });
         Ok((y, layout.shape().clone()))
-    }
-
-    /// Dropout is linear with a fixed mask: its gradient is the same operation.
-    fn bwd(&self, _x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = dy.contiguous()?.apply_op1_no_bwd(self)?;
-        Ok(Some(dx))
     }
 }
 

@@ -9,6 +9,8 @@ pub(crate) trait Float: WithDType + Default {
     const NEG_INFINITY: Self;
 
     fn is_nan(self) -> bool;
+    /// The elements of a storage of this type.
+    fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
 
 impl Float for f32 {
@@ -19,6 +21,10 @@ impl Float for f32 {
     fn is_nan(self) -> bool {
         f32::is_nan(self)
     }
+
+    fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        if let CpuStorage::F32(elements) = storage { Some(elements) } else { None }
+    }
 }
 
 impl Float for f64 {
@@ -28,6 +34,10 @@ impl Float for f64 {
 
     fn is_nan(self) -> bool {
         f64::is_nan(self)
+    }
+
+    fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        if let CpuStorage::F64(elements) = storage { Some(elements) } else { None }
     }
 }
 
@@ -59,6 +69,19 @@ pub(crate) fn elements<'a, T: Float>(op: &str, storage: &'a CpuStorage, layout: 
         bail!("{op}: expected a contiguous tensor, got {layout:?}")
     };
     Ok(&T::cpu_storage_as_slice(storage)?[start..end])
+}
+
+/// [`elements`] to write to.
+pub(crate) fn elements_mut<'a, T: Float>(
+    op: &str,
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> Result<&'a mut [T]> {
+    match (layout.contiguous_offsets(), T::of_storage(storage)) {
+        (Some((start, end)), Some(elements)) => Ok(&mut elements[start..end]),
+        (None, _) => bail!("{op}: expected a contiguous tensor, got {layout:?}"),
+        (Some(_), None) => bail!("{op}: operands differ in element type"),
+    }
 }
 
 /// A tensor's storage from its elements.

@@ -29,33 +29,43 @@ impl<'a, T> Mat<'a, T> {
     }
 }
 
-/// A row-major matrix to write to. It may interleave with others in one buffer, so it is a pointer, not a slice.
+/// A row-major matrix to write to. It may interleave with others in one buffer and hold nothing yet, so it is a pointer, not a
+/// slice.
 pub(crate) struct MatMut<'a, T> {
     start: *mut T,
     rows: usize,
     cols: usize,
     row_stride: usize,
+    initialized: bool,
     buffer: PhantomData<&'a mut [T]>,
 }
 
-impl<'a, T> MatMut<'a, T> {
+impl<'a, T: Float> MatMut<'a, T> {
     pub(crate) fn new(data: &'a mut [T], rows: usize, cols: usize) -> Self {
         assert!(rows > 0 && cols > 0 && rows * cols <= data.len());
-        // SAFETY: the matrix lies within `data`, which is borrowed exclusively for 'a.
-        unsafe { MatMut::from_raw(data.as_mut_ptr(), rows, cols, cols) }
+        let start = data.as_mut_ptr();
+        MatMut { start, rows, cols, row_stride: cols, initialized: true, buffer: PhantomData }
     }
 
+    /// A matrix that holds nothing yet.
+    ///
     /// # Safety
-    /// For `'a`, each element `row * row_stride + col` with `row < rows` and `col < cols` must be valid for reads and writes
-    /// through `start`, and reached in no other way.
-    pub(crate) unsafe fn from_raw(start: *mut T, rows: usize, cols: usize, row_stride: usize) -> Self {
-        MatMut { start, rows, cols, row_stride, buffer: PhantomData }
+    /// For `'a`, each element `row * row_stride + col` with `row < rows` and `col < cols` must be valid for writes through
+    /// `start`, and reached in no other way.
+    pub(crate) unsafe fn uninitialized(start: *mut T, rows: usize, cols: usize, row_stride: usize) -> Self {
+        MatMut { start, rows, cols, row_stride, initialized: false, buffer: PhantomData }
     }
 
-    pub(crate) fn row(&mut self, row: usize) -> &mut [T] {
-        assert!(row < self.rows);
-        // SAFETY: the row's elements are valid and exclusively ours by the promise given to `from_raw`.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.row_stride), self.cols) }
+    /// Fills each row with its value.
+    pub(crate) fn fill_rows(&mut self, values: &[T]) {
+        assert_eq!(values.len(), self.rows);
+        for (row, &value) in values.iter().enumerate() {
+            for col in 0..self.cols {
+                // SAFETY: the element is valid and exclusively ours by what `new` borrowed or `uninitialized` was promised.
+                unsafe { self.start.add(row * self.row_stride + col).write(value) };
+            }
+        }
+        self.initialized = true;
     }
 }
 
@@ -75,8 +85,10 @@ pub(crate) fn multiply<T: Float>(
     parallelism: Parallelism,
 ) {
     assert_eq!((out.rows, out.cols, a.cols), (a.rows, b.cols, b.rows));
-    // SAFETY: the views hold their bounds (`Mat::new`, `MatMut::from_raw`), their dimensions agree by the assertion, and `out`
-    // is exclusive, so it overlaps neither operand. Strides of a view are below its buffer's length, thus fit an isize.
+    assert!(out.initialized || store == Store::Replace);
+    // SAFETY: the views hold their bounds (`Mat::new`, `MatMut::new`, `MatMut::uninitialized`), their dimensions agree by the
+    // first assertion, and `out` is exclusive, so it overlaps neither operand; it is read only where it is initialised (second
+    // assertion). Strides of a view are below its buffer's length, thus fit an isize.
     unsafe {
         gemm::gemm(
             out.rows,
@@ -100,4 +112,5 @@ pub(crate) fn multiply<T: Float>(
             parallelism,
         );
     }
+    out.initialized = true;
 }

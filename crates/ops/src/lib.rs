@@ -1,5 +1,6 @@
-//! The tensor operations that training a convolutional network needs, as candle custom operations: forward, backward, and
-//! right. candle's own are slow in the backward pass (convolution, batch norm) or wrong there (max pooling).
+//! The tensor operations that training a convolutional network needs, on candle's tensors: forward, backward, and right.
+//! candle's own are slow in the backward pass (convolution, batch norm) or wrong there (max pooling). Gradients go by way of
+//! a [`Tape`].
 //!
 //! All functions take and give `f32` or `f64` tensors in row-major NCHW order; other layouts are made contiguous first. They
 //! run on the CPU, on rayon's current pool; on another device they return an error until they have a kernel there. Wrong
@@ -11,15 +12,18 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Var};
-//! use twograin_ops::{Activation, Conv2dConfig, Padding, batch_norm_train, conv2d, global_avg_pool};
+//! use twograin_ops::{Activation, Conv2dConfig, Padding, Tape, batch_norm_train, conv2d, global_avg_pool};
 //! # fn main() -> candle_core::Result<()> {
 //! let images = candle_core::Tensor::rand(0f32, 1., (2, 3, 9, 9), &Device::Cpu)?;
 //! let weight = Var::rand(-1f32, 1., (4, 3, 3, 3), &Device::Cpu)?;
 //! let (gamma, beta) = (Var::ones(4, DType::F32, &Device::Cpu)?, Var::zeros(4, DType::F32, &Device::Cpu)?);
 //! let config = Conv2dConfig { stride: 2, padding: Padding::same(1), ..Conv2dConfig::default() };
-//! let maps = conv2d(&images, &weight, None, config)?;
-//! let maps = batch_norm_train(&maps, &gamma, &beta, None, 1e-5, Activation::Relu)?.y;
-//! let gradients = global_avg_pool(&maps)?.sum_all()?.backward()?;
+//! let tape = Tape::new();
+//! let maps = conv2d(Some(&tape), &images, &weight, None, config)?;
+//! let maps = batch_norm_train(Some(&tape), &maps, &gamma, &beta, None, 1e-5, Activation::Relu)?.y;
+//! let features = tape.output(&global_avg_pool(Some(&tape), &maps)?)?;
+//! let mut gradients = features.sqr()?.sum_all()?.backward()?;
+//! tape.backward(&mut gradients)?;
 //! assert_eq!(gradients.get(&weight).unwrap().dims(), [4, 3, 3, 3]);
 //! # Ok(())
 //! # }
@@ -28,6 +32,7 @@
 
 mod activation;
 mod batch_norm;
+mod buffer;
 mod conv;
 mod dropout;
 mod float;
@@ -35,7 +40,9 @@ mod gemm;
 mod linear;
 mod parallel;
 mod pool;
+mod reshape;
 mod simd;
+mod tape;
 mod window;
 
 pub use activation::{Activation, relu};
@@ -44,3 +51,5 @@ pub use conv::{Conv2dConfig, Padding, conv2d};
 pub use dropout::dropout;
 pub use linear::linear;
 pub use pool::{Pool2dConfig, adaptive_avg_pool2d, global_avg_pool, max_pool2d};
+pub use reshape::{cat, crop, flatten};
+pub use tape::Tape;

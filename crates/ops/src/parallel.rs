@@ -1,8 +1,8 @@
 //! Writing one buffer from several tasks.
 
-use std::{marker::PhantomData, ops::Range};
+use std::{marker::PhantomData, mem::MaybeUninit, ops::Range};
 
-use crate::gemm::MatMut;
+use crate::{float::Float, gemm::MatMut};
 
 /// A buffer whose parts are handed to tasks that write them at the same time, where `chunks_mut` cannot say which parts: the
 /// planes of one channel across a batch, a block of columns of a matrix.
@@ -30,7 +30,9 @@ impl<'a, T> DisjointMut<'a, T> {
         // SAFETY: in bounds by the assertion, borrowed exclusively for 'a by `new`, and disjoint by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
+}
 
+impl<'a, T: Float> DisjointMut<'a, MaybeUninit<T>> {
     /// The row-major matrix that starts at `offset`, its rows `row_stride` apart.
     ///
     /// # Safety
@@ -39,6 +41,6 @@ impl<'a, T> DisjointMut<'a, T> {
         assert!(rows > 0 && cols > 0 && cols <= row_stride);
         assert!(offset + (rows - 1) * row_stride + cols <= self.len);
         // SAFETY: in bounds by the assertion, borrowed exclusively for 'a by `new`, and disjoint by the caller's promise.
-        unsafe { MatMut::from_raw(self.start.add(offset), rows, cols, row_stride) }
+        unsafe { MatMut::uninitialized(self.start.add(offset).cast::<T>(), rows, cols, row_stride) }
     }
 }

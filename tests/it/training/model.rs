@@ -9,7 +9,7 @@ use twograin::{
         container::{self, Entry},
     },
     model::{
-        Classifier, LossSpec, Mode, ModelSpec, Network, Output, Parameters, Targets,
+        Classifier, LossSpec, Mode, ModelSpec, Network, Output, Parameters, Tape, Targets,
         densenet::{DenseNet, DenseNetConfig},
         resnet::{ResNet, ResNetConfig},
         vgg::{Vgg, VggConfig},
@@ -96,7 +96,8 @@ fn agrees_with_torchvision(expected: &Reference, side: usize, network: impl FnOn
     };
 
     agrees(&model.forward(&pixels, Mode::Evaluate).unwrap(), &expected.eval);
-    let output = model.forward(&pixels, Mode::Train { dropout_seed: 0 }).unwrap();
+    let tape = Tape::new();
+    let output = model.forward(&pixels, Mode::Train { tape: &tape, dropout_seed: 0 }).unwrap();
     agrees(&output, &expected.train);
 
     let fine: Vec<f64> =
@@ -108,7 +109,8 @@ fn agrees_with_torchvision(expected: &Reference, side: usize, network: impl FnOn
     let loss = LossSpec { activation: Some(ScoreActivation::Sigmoid), focal_alpha: 1.0, focal_gamma: 2.0 };
     let loss = loss.loss(&output, &targets).unwrap();
     assert_close(&values(&loss.total), &[expected.train.loss], 1e-10, "loss");
-    let grads = loss.total.backward().unwrap();
+    let mut grads = loss.total.backward().unwrap();
+    tape.backward(&mut grads).unwrap();
     let norms: BTreeMap<_, _> =
         model.params().iter_trained().map(|(name, var)| (name.clone(), norm(grads.get(var).unwrap()))).collect();
     assert!(norms.keys().eq(expected.grad_norms.keys()));

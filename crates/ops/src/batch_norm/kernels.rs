@@ -1,5 +1,7 @@
 //! The loops of batch norm over the contiguous part of one channel in one image.
 
+use std::mem::MaybeUninit;
+
 use crate::{
     activation::{Activation, gated, rectified},
     float::Float,
@@ -45,7 +47,7 @@ impl<T: Float> Kernel for SquaredDeviations<'_, T> {
 pub(super) struct Normalize<'a, T> {
     pub x: &'a [T],
     pub residual: Option<&'a [T]>,
-    pub y: &'a mut [T],
+    pub y: &'a mut [MaybeUninit<T>],
     pub mean: T,
     pub scale: T,
     pub shift: T,
@@ -71,32 +73,14 @@ impl<T: Float> Normalize<'_, T> {
     #[inline(always)]
     fn each(self, activate: impl Fn(T) -> T) {
         for (y, &x) in self.y.iter_mut().zip(self.x) {
-            *y = activate((x - self.mean) * self.scale + self.shift);
+            y.write(activate((x - self.mean) * self.scale + self.shift));
         }
     }
 
     #[inline(always)]
     fn each_with(self, residual: &[T], activate: impl Fn(T) -> T) {
         for ((y, &x), &residual) in self.y.iter_mut().zip(self.x).zip(residual) {
-            *y = activate((x - self.mean) * self.scale + self.shift + residual);
-        }
-    }
-}
-
-/// `dz`, the gradient before the activation: `dy` where `y` is not 0.
-pub(super) struct GateInto<'a, T> {
-    pub y: &'a [T],
-    pub dy: &'a [T],
-    pub dz: &'a mut [T],
-}
-
-impl<T: Float> Kernel for GateInto<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for ((dz, &y), &dy) in self.dz.iter_mut().zip(self.y).zip(self.dy) {
-            *dz = gated(y, dy);
+            y.write(activate((x - self.mean) * self.scale + self.shift + residual));
         }
     }
 }
@@ -136,16 +120,28 @@ impl<T: Float> Kernel for GradientSums<'_, T> {
     }
 }
 
-/// `dx = scale dz - slope (x - mean) - offset`. `gate`: as in [`GradientSums`].
-pub(super) struct InputGradient<'a, T> {
-    pub x: &'a [T],
-    pub dz: &'a [T],
-    pub gate: Option<&'a [T]>,
-    pub dx: &'a mut [T],
+/// `dx = scale dz - slope (x - mean) - offset`
+#[derive(Clone, Copy)]
+pub(super) struct Formula<T> {
     pub mean: T,
     pub scale: T,
     pub slope: T,
     pub offset: T,
+}
+
+impl<T: Float> Formula<T> {
+    #[inline(always)]
+    fn at(self, x: T, dz: T) -> T {
+        self.scale * dz - self.slope * (x - self.mean) - self.offset
+    }
+}
+
+/// `dz` becomes `dx`. `gate`: as in [`GradientSums`].
+pub(super) struct InputGradient<'a, T> {
+    pub x: &'a [T],
+    pub dz: &'a mut [T],
+    pub gate: Option<&'a [T]>,
+    pub formula: Formula<T>,
 }
 
 impl<T: Float> Kernel for InputGradient<'_, T> {
@@ -153,19 +149,37 @@ impl<T: Float> Kernel for InputGradient<'_, T> {
 
     #[inline(always)]
     fn run(self) {
-        let gradient = |x: T, dz: T| self.scale * dz - self.slope * (x - self.mean) - self.offset;
-        let inputs = self.x.iter().zip(self.dz);
+        let inputs = self.dz.iter_mut().zip(self.x);
         match self.gate {
             None => {
-                for (dx, (&x, &dz)) in self.dx.iter_mut().zip(inputs) {
-                    *dx = gradient(x, dz);
+                for (dz, &x) in inputs {
+                    *dz = self.formula.at(x, *dz);
                 }
             }
             Some(y) => {
-                for ((dx, (&x, &dz)), &y) in self.dx.iter_mut().zip(inputs).zip(y) {
-                    *dx = gradient(x, gated(y, dz));
+                for ((dz, &x), &y) in inputs.zip(y) {
+                    *dz = self.formula.at(x, gated(y, *dz));
                 }
             }
+        }
+    }
+}
+
+/// `dx` from `dz`, which stays.
+pub(super) struct InputGradientBeside<'a, T> {
+    pub x: &'a [T],
+    pub dz: &'a [T],
+    pub dx: &'a mut [MaybeUninit<T>],
+    pub formula: Formula<T>,
+}
+
+impl<T: Float> Kernel for InputGradientBeside<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for ((dx, &dz), &x) in self.dx.iter_mut().zip(self.dz).zip(self.x) {
+            dx.write(self.formula.at(x, dz));
         }
     }
 }
@@ -173,7 +187,7 @@ impl<T: Float> Kernel for InputGradient<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::Isa;
+    use crate::{activation::Gate, buffer::filled, simd::Isa};
 
     fn wave(len: usize, step: f32) -> Vec<f32> {
         (0..len).map(|i| (i as f32 * step).sin() + 0.1).collect()
@@ -190,25 +204,30 @@ mod tests {
                 let mut keep = |values: &[f32]| {
                     bits.extend(values.iter().map(|value| u64::from(value.to_bits())));
                 };
-                let mut out = vec![0.; len];
                 for activation in [Activation::Identity, Activation::Relu] {
                     for residual in [None, Some(&y[..])] {
                         let (mean, scale, shift) = (0.1, 1.7, -0.2);
-                        let out = &mut out[..];
-                        isa.run(Normalize { x: &x, residual, y: out, mean, scale, shift, activation });
-                        keep(out);
+                        let normalize = |out: &mut _| {
+                            isa.run(Normalize { x: &x, residual, y: out, mean, scale, shift, activation })
+                        };
+                        // SAFETY: the kernel writes each element.
+                        keep(&unsafe { filled(len, normalize) });
                     }
                 }
+                let formula = Formula { mean: 0.1, scale: 1.7, slope: 0.3, offset: 0.01 };
                 for gate in [None, Some(&y[..])] {
                     let (sum, product) = isa.run(GradientSums { x: &x, dz: &dy, gate, mean: 0.1 });
                     keep(&[sum as f32, product as f32]);
-                    let (mean, scale, slope, offset) = (0.1, 1.7, 0.3, 0.01);
-                    let dx = &mut out[..];
-                    isa.run(InputGradient { x: &x, dz: &dy, gate, dx, mean, scale, slope, offset });
-                    keep(dx);
+                    let mut dz = dy.clone();
+                    isa.run(InputGradient { x: &x, dz: &mut dz, gate, formula });
+                    keep(&dz);
                 }
-                isa.run(GateInto { y: &y, dy: &dy, dz: &mut out });
-                keep(&out);
+                let beside = |dx: &mut _| isa.run(InputGradientBeside { x: &x, dz: &dy, dx, formula });
+                // SAFETY: the kernel writes each element.
+                keep(&unsafe { filled(len, beside) });
+                let mut dz = dy.clone();
+                isa.run(Gate { y: &y, dy: &mut dz });
+                keep(&dz);
                 bits
             };
             assert_eq!(all(Isa::detect()), all(Isa::PORTABLE), "length {len}");

@@ -1,12 +1,13 @@
 //! Batch norm, with the addition of a residual and the activation that follow it in a residual network.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, InplaceOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::{
     activation::Activation,
-    float::{Float, elements, ensure_alike, image_dims, storage, with_float},
+    float::{Float, elements, elements_mut, ensure_alike, image_dims, storage, with_float},
+    tape::{Tape, record},
 };
 
 mod kernels;
@@ -35,6 +36,7 @@ pub struct BatchNormOutput {
 /// If the shapes do not fit each other, a channel has a single value (its variance says nothing), or the tensors are not all
 /// `f32` or all `f64` on the CPU.
 pub fn batch_norm_train(
+    tape: Option<&Tape>,
     x: &Tensor,
     gamma: &Tensor,
     beta: &Tensor,
@@ -47,13 +49,8 @@ pub fn batch_norm_train(
     if n * h * w == 1 {
         bail!("{OP}: expected more than one value per channel, got {:?}", x.shape())
     }
-    let of_batch = Arc::new(OnceLock::new());
-    let op = BatchNorm { eps, activation, statistics: Statistics::OfBatch(of_batch.clone()) };
-    let y = apply(OP, op, x, gamma, beta, residual)?;
-    match of_batch.get() {
-        Some(Moments { mean, var }) => Ok(BatchNormOutput { y, mean: mean.clone(), var: var.clone() }),
-        None => bail!("{OP}: the forward pass left no statistics"),
-    }
+    let (y, Moments { mean, var }) = apply(OP, tape, [x, gamma, beta], residual, None, eps, activation)?;
+    Ok(BatchNormOutput { y, mean, var })
 }
 
 /// `activation(gamma (x - running_mean) / sqrt(running_var + eps) + beta + residual)`: batch norm with fixed statistics.
@@ -65,6 +62,7 @@ pub fn batch_norm_train(
 /// If the shapes do not fit each other, or the tensors are not all `f32` or all `f64` on the CPU.
 #[expect(clippy::too_many_arguments, reason = "they are the terms of one formula")]
 pub fn batch_norm_eval(
+    tape: Option<&Tape>,
     x: &Tensor,
     gamma: &Tensor,
     beta: &Tensor,
@@ -79,38 +77,67 @@ pub fn batch_norm_eval(
     ensure_alike(OP, &[x, running_mean, running_var])?;
     ensure_per_channel(OP, x, c, "running_mean", running_mean)?;
     ensure_per_channel(OP, x, c, "running_var", running_var)?;
-    let op = BatchNorm {
-        eps,
-        activation,
-        statistics: Statistics::Fixed(Moments { mean: running_mean.detach(), var: running_var.detach() }),
-    };
-    apply(OP, op, x, gamma, beta, residual)
+    let fixed = Moments { mean: running_mean.detach(), var: running_var.detach() };
+    Ok(apply(OP, tape, [x, gamma, beta], residual, Some(fixed), eps, activation)?.0)
 }
 
 fn apply(
     name: &str,
-    op: BatchNorm,
-    x: &Tensor,
-    gamma: &Tensor,
-    beta: &Tensor,
+    tape: Option<&Tape>,
+    [x, gamma, beta]: [&Tensor; 3],
     residual: Option<&Tensor>,
-) -> Result<Tensor> {
+    fixed: Option<Moments>,
+    eps: f64,
+    activation: Activation,
+) -> Result<(Tensor, Moments)> {
     let mut operands = vec![x, gamma, beta];
     operands.extend(residual);
     ensure_alike(name, &operands)?;
     let [_, c, ..] = image_dims(name, x)?;
     ensure_per_channel(name, x, c, "gamma", gamma)?;
     ensure_per_channel(name, x, c, "beta", beta)?;
-    // A custom operation has at most three operands.
-    let affine = Tensor::stack(&[gamma, beta], 0)?;
-    let x = x.contiguous()?;
-    match residual {
-        None => x.apply_op2(&affine, op),
+    let of_batch = fixed.is_none();
+    let moments = fixed.map_or_else(OnceLock::new, OnceLock::from);
+    let op = BatchNorm { gamma: gamma.detach(), beta: beta.detach(), eps, activation, moments };
+    let input = x.contiguous()?;
+    let y = match residual {
+        None => input.apply_op1_no_bwd(&op)?,
         Some(residual) if residual.dims() != x.dims() => {
             bail!("{name}: expected a residual shaped as x {:?}, got {:?}", x.shape(), residual.shape())
         }
-        Some(residual) => x.apply_op3(&affine, &residual.contiguous()?, op),
-    }
+        Some(residual) => input.apply_op2_no_bwd(&residual.contiguous()?, &op)?,
+    };
+    let BatchNorm { gamma: scale, moments, .. } = op;
+    let Some(moments) = moments.into_inner() else { bail!("{name}: the forward pass left no statistics") };
+    let (output, Moments { mean, var }) = (y.clone(), moments.clone());
+    let inputs = [Some(x), Some(gamma), Some(beta), residual];
+    record(tape, inputs, &y, move |dy, [to_x, to_gamma, to_beta, to_residual], gradients| {
+        let gradient_before = to_residual.is_some();
+        let op = BatchNormBackward {
+            gamma: scale,
+            mean,
+            var,
+            of_batch,
+            eps,
+            activation,
+            gradient_before,
+            others: OnceLock::new(),
+        };
+        dy.inplace_op3(&input, &output, &op)?;
+        let Some(Others { gamma, beta, x }) = op.others.into_inner() else {
+            bail!("{NAME}: the backward pass left no parameter gradients")
+        };
+        gradients.add(to_gamma, || Ok(gamma))?;
+        gradients.add(to_beta, || Ok(beta))?;
+        match x {
+            None => gradients.add(to_x, || Ok(dy)),
+            Some(x) => {
+                gradients.add(to_x, || Ok(x))?;
+                gradients.add(to_residual, || Ok(dy))
+            }
+        }
+    })?;
+    Ok((y, moments))
 }
 
 fn ensure_per_channel(op: &str, x: &Tensor, c: usize, name: &str, values: &Tensor) -> Result<()> {
@@ -121,76 +148,60 @@ fn ensure_per_channel(op: &str, x: &Tensor, c: usize, name: &str, values: &Tenso
 }
 
 /// Mean and biased variance, each `[c]`.
+#[derive(Clone, Debug)]
 struct Moments {
     mean: Tensor,
     var: Tensor,
 }
 
-enum Statistics {
-    /// Left here by the forward pass: a custom operation returns one tensor.
-    OfBatch(Arc<OnceLock<Moments>>),
-    Fixed(Moments),
-}
-
-/// `(x, affine)` or `(x, affine, residual) -> y`. `affine`: `[2, c]`, gamma above beta.
+/// `x` or `(x, residual) -> y`
 struct BatchNorm {
+    gamma: Tensor,
+    beta: Tensor,
     eps: f64,
     activation: Activation,
-    statistics: Statistics,
+    /// Fixed, or left here by the forward pass: a custom operation returns one tensor.
+    moments: OnceLock<Moments>,
 }
 
 const NAME: &str = "batch-norm";
 
 impl BatchNorm {
-    fn forward<T: Float>(&self, x: &[T], shape: &Shape, affine: &[T], residual: Option<&[T]>) -> Result<CpuStorage> {
-        let channels = Channels::new(shape.dims4()?);
-        let fixed = match &self.statistics {
-            Statistics::OfBatch(_) => None,
-            Statistics::Fixed(Moments { mean, var }) => Some((mean.to_vec1::<T>()?, var.to_vec1::<T>()?)),
+    fn forward<T: Float>(&self, x: &[T], shape: &Shape, residual: Option<&[T]>) -> Result<CpuStorage> {
+        let fixed = match self.moments.get() {
+            None => None,
+            Some(Moments { mean, var }) => Some((mean.to_vec1::<T>()?, var.to_vec1::<T>()?)),
         };
-        let pass = Forward { channels, x, affine, residual, eps: self.eps, activation: self.activation };
-        let (y, mean, var) = pass.run(fixed);
-        if let Statistics::OfBatch(cell) = &self.statistics {
-            let c = mean.len();
-            let moments = Moments {
-                mean: Tensor::from_vec(mean, c, &Device::Cpu)?,
-                var: Tensor::from_vec(var, c, &Device::Cpu)?,
-            };
-            if cell.set(moments).is_err() {
-                bail!("{NAME}: an operation runs forward once")
-            }
-        }
-        Ok(storage(y))
-    }
-
-    fn backward(
-        &self,
-        x: &Tensor,
-        affine: &Tensor,
-        residual: Option<&Tensor>,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Tensor, Tensor, Option<Tensor>)> {
-        let (moments, of_batch) = match &self.statistics {
-            Statistics::OfBatch(cell) => (cell.get(), true),
-            Statistics::Fixed(moments) => (Some(moments), false),
-        };
-        let Some(Moments { mean, var }) = moments else { bail!("{NAME}: backward before forward") };
-        let op = BatchNormBackward {
-            gamma: affine.get(0)?.detach(),
-            mean: mean.clone(),
-            var: var.clone(),
-            of_batch,
+        let pass = Forward {
+            channels: Channels::new(shape.dims4()?),
+            x,
+            gamma: &self.gamma.to_vec1()?,
+            beta: &self.beta.to_vec1()?,
+            residual,
             eps: self.eps,
             activation: self.activation,
-            residual: residual.is_some(),
-            others: OnceLock::new(),
         };
-        let dx = x.apply_op3_no_bwd(y, &dy.contiguous()?, &op)?;
-        match op.others.into_inner() {
-            Some(OtherGradients { affine, residual }) => Ok((dx, affine, residual)),
-            None => bail!("{NAME}: the backward pass left no parameter gradients"),
-        }
+        let (y, mean, var) = pass.run(fixed);
+        let moments = Moments { mean: vector(mean)?, var: vector(var)? };
+        self.moments.get_or_init(|| moments);
+        Ok(storage(y))
+    }
+}
+
+fn vector<T: Float>(values: Vec<T>) -> Result<Tensor> {
+    let len = values.len();
+    Tensor::from_vec(values, len, &Device::Cpu)
+}
+
+impl CustomOp1 for BatchNorm {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let shape = layout.shape();
+        let y = with_float!(x, NAME, T => self.forward(elements::<T>(NAME, x, layout)?, shape, None)?);
+        Ok((y, shape.clone()))
     }
 }
 
@@ -203,60 +214,20 @@ impl CustomOp2 for BatchNorm {
         &self,
         x: &CpuStorage,
         x_layout: &Layout,
-        affine: &CpuStorage,
-        affine_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let shape = x_layout.shape();
-        let y = with_float!(x, NAME, T => {
-            let x = elements::<T>(NAME, x, x_layout)?;
-            self.forward(x, shape, elements(NAME, affine, affine_layout)?, None)?
-        });
-        Ok((y, shape.clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, affine: &Tensor, y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, daffine, _) = self.backward(x, affine, None, y, dy)?;
-        Ok((Some(dx), Some(daffine)))
-    }
-}
-
-impl CustomOp3 for BatchNorm {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        affine: &CpuStorage,
-        affine_layout: &Layout,
         residual: &CpuStorage,
         residual_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let shape = x_layout.shape();
         let y = with_float!(x, NAME, T => {
-            let x = elements::<T>(NAME, x, x_layout)?;
             let residual = elements(NAME, residual, residual_layout)?;
-            self.forward(x, shape, elements(NAME, affine, affine_layout)?, Some(residual))?
+            self.forward(elements::<T>(NAME, x, x_layout)?, shape, Some(residual))?
         });
         Ok((y, shape.clone()))
     }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        affine: &Tensor,
-        residual: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, daffine, dresidual) = self.backward(x, affine, Some(residual), y, dy)?;
-        Ok((Some(dx), Some(daffine), dresidual))
-    }
 }
 
-/// `(x, y, dy) -> dx`, and the other gradients on the side: one pass over memory gives all of them.
+/// `(dy, x, y)`: `dy` becomes the gradient of `x`, or of the sum before the activation if that is asked for; the other
+/// gradients are left on the side, as one pass over memory gives all of them.
 struct BatchNormBackward {
     gamma: Tensor,
     mean: Tensor,
@@ -265,37 +236,38 @@ struct BatchNormBackward {
     of_batch: bool,
     eps: f64,
     activation: Activation,
-    residual: bool,
-    others: OnceLock<OtherGradients>,
+    /// Whether the gradient before the activation, which is a residual's, is wanted too.
+    gradient_before: bool,
+    others: OnceLock<Others>,
 }
 
-struct OtherGradients {
-    /// `[2, c]`
-    affine: Tensor,
-    residual: Option<Tensor>,
+struct Others {
+    gamma: Tensor,
+    beta: Tensor,
+    /// Where the residual's has taken the place of `dy`.
+    x: Option<Tensor>,
 }
 
-impl CustomOp3 for BatchNormBackward {
+impl InplaceOp3 for BatchNormBackward {
     fn name(&self) -> &'static str {
         "batch-norm-backward"
     }
 
     fn cpu_fwd(
         &self,
+        dy: &mut CpuStorage,
+        dy_layout: &Layout,
         x: &CpuStorage,
         x_layout: &Layout,
         y: &CpuStorage,
         y_layout: &Layout,
-        dy: &CpuStorage,
-        dy_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    ) -> Result<()> {
         let shape = x_layout.shape();
-        let (dx, others) = with_float!(x, self.name(), T => {
+        let others = with_float!(x, self.name(), T => {
             let pass = Backward::<T> {
                 channels: Channels::new(shape.dims4()?),
                 x: elements(self.name(), x, x_layout)?,
                 y: elements(self.name(), y, y_layout)?,
-                dy: elements(self.name(), dy, dy_layout)?,
                 gamma: &self.gamma.to_vec1()?,
                 mean: &self.mean.to_vec1()?,
                 var: &self.var.to_vec1()?,
@@ -303,18 +275,18 @@ impl CustomOp3 for BatchNormBackward {
                 eps: self.eps,
                 activation: self.activation,
             };
-            let gradients = pass.run(self.residual);
-            let c = self.gamma.dims1()?;
-            let affine = Tensor::from_vec(gradients.affine, (2, c), &Device::Cpu)?;
-            let residual = gradients
-                .residual
-                .map(|residual| Tensor::from_vec(residual, shape.clone(), &Device::Cpu));
-            let others = OtherGradients { affine, residual: residual.transpose()? };
-            (storage(gradients.x), others)
+            let dy = elements_mut(self.name(), dy, dy_layout)?;
+            let (x, (gamma, beta)) = if self.gradient_before {
+                let (dx, parameters) = pass.beside(dy);
+                (Some(Tensor::from_vec(dx, shape.clone(), &Device::Cpu)?), parameters)
+            } else {
+                (None, pass.in_place(dy))
+            };
+            Others { gamma: vector(gamma)?, beta: vector(beta)?, x }
         });
         if self.others.set(others).is_err() {
             bail!("{}: an operation runs once", self.name())
         }
-        Ok((dx, shape.clone()))
+        Ok(())
     }
 }

@@ -1,10 +1,18 @@
 //! The passes of batch norm over memory, one task per channel: a channel of a batch mostly stays in the cache between the
 //! sums over it and their use, and its sums depend on no partition.
 
+use std::{mem::MaybeUninit, ops::Range};
+
 use rayon::prelude::*;
 
-use super::kernels::{GateInto, GradientSums, InputGradient, Normalize, SquaredDeviations, Sum};
-use crate::{activation::Activation, float::Float, parallel::DisjointMut, simd::Isa};
+use super::kernels::{Formula, GradientSums, InputGradient, InputGradientBeside, Normalize, SquaredDeviations, Sum};
+use crate::{
+    activation::{Activation, Gate},
+    buffer::filled,
+    float::Float,
+    parallel::DisjointMut,
+    simd::Isa,
+};
 
 /// Where the channels of a tensor `[n, c, h, w]` are.
 #[derive(Clone, Copy)]
@@ -20,7 +28,7 @@ impl Channels {
     }
 
     /// The plane of `channel` in each image.
-    fn planes(self, channel: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    fn planes(self, channel: usize) -> impl Iterator<Item = Range<usize>> {
         (0..self.batch).map(move |image| {
             let start = (image * self.count + channel) * self.area;
             start..start + self.area
@@ -39,8 +47,8 @@ impl Channels {
 pub(super) struct Forward<'a, T> {
     pub channels: Channels,
     pub x: &'a [T],
-    /// gamma, then beta
-    pub affine: &'a [T],
+    pub gamma: &'a [T],
+    pub beta: &'a [T],
     pub residual: Option<&'a [T]>,
     pub eps: f64,
     pub activation: Activation,
@@ -50,9 +58,7 @@ impl<T: Float> Forward<'_, T> {
     /// Output, mean and variance; with `fixed`, these are its mean and variance.
     pub(super) fn run(&self, fixed: Option<(Vec<T>, Vec<T>)>) -> (Vec<T>, Vec<T>, Vec<T>) {
         let isa = Isa::detect();
-        let mut y = vec![T::ZERO; self.channels.len()];
-        let output = DisjointMut::new(&mut y);
-        let channel = |channel: usize| {
+        let channel = |channel: usize, output: &DisjointMut<'_, MaybeUninit<T>>| {
             let (mean, var) = match &fixed {
                 Some((mean, var)) => (mean[channel], var[channel]),
                 None => self.moments(isa, channel),
@@ -65,15 +71,21 @@ impl<T: Float> Forward<'_, T> {
                     // SAFETY: each plane belongs to one channel, and each channel to one task.
                     y: unsafe { output.slice(plane) },
                     mean,
-                    scale: T::from_f64(self.affine[channel].to_f64() * inverse_deviation),
-                    shift: self.affine[self.channels.count + channel],
+                    scale: T::from_f64(self.gamma[channel].to_f64() * inverse_deviation),
+                    shift: self.beta[channel],
                     activation: self.activation,
                 });
             }
             (mean, var)
         };
-        let (mean, var) = (0..self.channels.count).into_par_iter().map(channel).unzip();
-        (y, mean, var)
+        let mut moments = (Vec::new(), Vec::new());
+        let channels = |y: &mut [MaybeUninit<T>]| {
+            let output = DisjointMut::new(y);
+            moments = (0..self.channels.count).into_par_iter().map(|index| channel(index, &output)).unzip();
+        };
+        // SAFETY: the planes of all channels cover the buffer, and the kernel writes all of a plane.
+        let y = unsafe { filled(self.channels.len(), channels) };
+        (y, moments.0, moments.1)
     }
 
     /// Mean and biased variance of a channel, in two passes: the difference of squares would cancel.
@@ -90,7 +102,6 @@ pub(super) struct Backward<'a, T> {
     pub channels: Channels,
     pub x: &'a [T],
     pub y: &'a [T],
-    pub dy: &'a [T],
     pub gamma: &'a [T],
     pub mean: &'a [T],
     pub var: &'a [T],
@@ -99,85 +110,86 @@ pub(super) struct Backward<'a, T> {
     pub activation: Activation,
 }
 
-pub(super) struct Gradients<T> {
-    pub x: Vec<T>,
-    /// of gamma, then of beta
-    pub affine: Vec<T>,
-    pub residual: Option<Vec<T>>,
-}
-
 impl<T: Float> Backward<'_, T> {
-    pub(super) fn run(&self, residual: bool) -> Gradients<T> {
-        let mut dx = vec![T::ZERO; self.channels.len()];
-        let mut dresidual = residual.then(|| vec![T::ZERO; self.channels.len()]);
-        let (mut dgamma, dbeta): (Vec<T>, Vec<T>) = {
-            let dx = DisjointMut::new(&mut dx);
-            let dresidual = dresidual.as_deref_mut().map(DisjointMut::new);
-            (0..self.channels.count)
-                .into_par_iter()
-                .map(|channel| self.channel(channel, &dx, dresidual.as_ref()))
-                .unzip()
-        };
-        dgamma.extend(dbeta);
-        Gradients { x: dx, affine: dgamma, residual: dresidual }
+    /// `dy` becomes the gradient of `x`. Returns those of gamma and beta.
+    pub(super) fn in_place(&self, dy: &mut [T]) -> (Vec<T>, Vec<T>) {
+        let isa = Isa::detect();
+        let dy = DisjointMut::new(dy);
+        self.parameters(|channel| {
+            // SAFETY: each plane belongs to one channel, each channel to one task, and the slice ends with its use.
+            let planes = || self.channels.planes(channel).map(|plane| (plane.clone(), unsafe { dy.slice(plane) }));
+            let mean = self.mean[channel];
+            let sums = planes().map(|(plane, dy)| {
+                isa.run(GradientSums { x: &self.x[plane.clone()], dz: dy, gate: self.gate(plane), mean })
+            });
+            let (formula, gradients) = self.formula(channel, add_pairs(sums));
+            for (plane, dy) in planes() {
+                isa.run(InputGradient { x: &self.x[plane.clone()], dz: dy, gate: self.gate(plane), formula });
+            }
+            gradients
+        })
     }
 
-    /// The gradients of gamma and beta of a channel; writes its planes of the others.
-    fn channel(&self, channel: usize, dx: &DisjointMut<'_, T>, dresidual: Option<&DisjointMut<'_, T>>) -> (T, T) {
+    /// `dy` becomes the gradient before the activation. Returns that of `x`, then those of gamma and beta.
+    pub(super) fn beside(&self, dy: &mut [T]) -> (Vec<T>, (Vec<T>, Vec<T>)) {
         let isa = Isa::detect();
-        let mean = self.mean[channel];
-        let inverse_deviation = 1. / (self.var[channel].to_f64() + self.eps).sqrt();
-        let (mut dbeta, mut product) = (0., 0.);
-        for plane in self.channels.planes(channel) {
-            let (y, dy) = (&self.y[plane.clone()], &self.dy[plane.clone()]);
-            let (dz, gate) = match (dresidual, self.activation) {
-                (None, Activation::Identity) => (dy, None),
-                (None, Activation::Relu) => (dy, Some(y)),
-                (Some(dresidual), activation) => {
-                    // SAFETY: each plane belongs to one channel, each channel to one task, and the slice ends with this
-                    // turn of the loop.
-                    let dz = unsafe { dresidual.slice(plane.clone()) };
-                    match activation {
-                        Activation::Identity => dz.copy_from_slice(dy),
-                        Activation::Relu => isa.run(GateInto { y, dy, dz }),
+        let dy = DisjointMut::new(dy);
+        let mut parameters = (Vec::new(), Vec::new());
+        let channels = |dx: &mut [MaybeUninit<T>]| {
+            let dx = DisjointMut::new(dx);
+            parameters = self.parameters(|channel| {
+                // SAFETY: each plane belongs to one channel, each channel to one task, and the slice ends with its use.
+                let planes = || self.channels.planes(channel).map(|plane| (plane.clone(), unsafe { dy.slice(plane) }));
+                let mean = self.mean[channel];
+                let sums = planes().map(|(plane, dy)| {
+                    if let Some(y) = self.gate(plane.clone()) {
+                        isa.run(Gate { y, dy });
                     }
-                    (&*dz, None)
+                    isa.run(GradientSums { x: &self.x[plane], dz: dy, gate: None, mean })
+                });
+                let (formula, gradients) = self.formula(channel, add_pairs(sums));
+                for (plane, dz) in planes() {
+                    // SAFETY: as above.
+                    let dx = unsafe { dx.slice(plane.clone()) };
+                    isa.run(InputGradientBeside { x: &self.x[plane], dz, dx, formula });
                 }
-            };
-            let sums = isa.run(GradientSums { x: &self.x[plane], dz, gate, mean });
-            dbeta += sums.0;
-            product += sums.1;
-        }
+                gradients
+            });
+        };
+        // SAFETY: the planes of all channels cover the buffer, and the kernel writes all of a plane.
+        let dx = unsafe { filled(self.channels.len(), channels) };
+        (dx, parameters)
+    }
 
+    fn parameters(&self, channel: impl Fn(usize) -> (T, T) + Sync + Send) -> (Vec<T>, Vec<T>) {
+        (0..self.channels.count).into_par_iter().map(channel).unzip()
+    }
+
+    /// The outputs of an activation still to be undone.
+    fn gate(&self, plane: Range<usize>) -> Option<&[T]> {
+        match self.activation {
+            Activation::Identity => None,
+            Activation::Relu => Some(&self.y[plane]),
+        }
+    }
+
+    /// How `dx` follows from `dz`, and the gradients of gamma and beta. `sum`: of `dz`; `product`: of `dz (x - mean)`.
+    fn formula(&self, channel: usize, (sum, product): (f64, f64)) -> (Formula<T>, (T, T)) {
+        let inverse_deviation = 1. / (self.var[channel].to_f64() + self.eps).sqrt();
         let scale = self.gamma[channel].to_f64() * inverse_deviation;
         // What reaches x through the mean and the variance of the batch.
         let (slope, offset) = if self.of_batch {
             let values = self.channels.values();
-            let slope = scale * inverse_deviation * inverse_deviation * product / values;
-            (slope, scale * dbeta / values)
+            (scale * inverse_deviation * inverse_deviation * product / values, scale * sum / values)
         } else {
             (0., 0.)
         };
-        for plane in self.channels.planes(channel) {
-            let y = &self.y[plane.clone()];
-            let (dz, gate) = match (dresidual, self.activation) {
-                (None, Activation::Identity) => (&self.dy[plane.clone()], None),
-                (None, Activation::Relu) => (&self.dy[plane.clone()], Some(y)),
-                // SAFETY: as above; only this task uses the plane.
-                (Some(dresidual), _) => (&*unsafe { dresidual.slice(plane.clone()) }, None),
-            };
-            isa.run(InputGradient {
-                x: &self.x[plane.clone()],
-                dz,
-                gate,
-                // SAFETY: each plane belongs to one channel, and each channel to one task.
-                dx: unsafe { dx.slice(plane) },
-                mean,
-                scale: T::from_f64(scale),
-                slope: T::from_f64(slope),
-                offset: T::from_f64(offset),
-            });
-        }
-        (T::from_f64(product * inverse_deviation), T::from_f64(dbeta))
+        let [scale, slope, offset] = [scale, slope, offset].map(T::from_f64);
+        let formula = Formula { mean: self.mean[channel], scale, slope, offset };
+        (formula, (T::from_f64(product * inverse_deviation), T::from_f64(sum)))
     }
+}
+
+fn add_pairs(pairs: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
+    pairs.fold((0., 0.), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1))
 }

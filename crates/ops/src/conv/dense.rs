@@ -3,6 +3,8 @@
 //! With at least as many tiles as threads, tiles run in parallel and each product in one thread; with fewer (small maps, small
 //! batches) the tiles run one after the other and each product in all threads.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::{
@@ -10,6 +12,7 @@ use super::{
     geometry::Geometry,
 };
 use crate::{
+    buffer::filled,
     float::Float,
     gemm::{Mat, MatMut, Parallelism, Store, multiply},
     parallel::DisjointMut,
@@ -42,43 +45,50 @@ fn group_weights<'a, T>(g: &Geometry, weight: &'a [T], group: usize) -> Mat<'a, 
 
 /// `y = weight · columns(x) + bias`
 pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
-    let mut y = vec![T::ZERO; g.output_len()];
-    let output = DisjointMut::new(&mut y);
+    // SAFETY: the tiles cover the output, and each writes the outputs of all groups.
+    unsafe { filled(g.output_len(), |y| forward_into(g, x, weight, bias, &DisjointMut::new(y))) }
+}
+
+fn forward_into<T: Float>(
+    g: &Geometry,
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    output: &DisjointMut<'_, MaybeUninit<T>>,
+) {
     let filters = g.group_filters();
-    let store = if bias.is_some() { Store::Add } else { Store::Replace };
-    let add_bias_first = |matrix: &mut MatMut<'_, T>, group: usize| {
-        if let Some(bias) = bias {
-            for row in 0..filters {
-                matrix.row(row).fill(bias[group * filters + row]);
+    let product = |target: &mut MatMut<'_, T>, group: usize, inputs: Mat<'_, T>, parallelism: Parallelism| {
+        let store = match bias {
+            None => Store::Replace,
+            Some(bias) => {
+                target.fill_rows(&bias[group * filters..][..filters]);
+                Store::Add
             }
-        }
+        };
+        multiply(target, store, group_weights(g, weight, group), inputs, parallelism);
     };
     let each = |scratch: &mut Scratch<T>, tile: Tile, parallelism: Parallelism| {
         let columns = tile.columns(g);
         for group in 0..g.groups {
             let inputs = tile.gather_inputs(g, x, group, &mut scratch.inputs);
-            let weights = group_weights(g, weight, group);
             if let Some(start) = tile.output_in_place(g, group) {
                 // SAFETY: tiles do not overlap, nor do the groups of a tile.
                 let mut target = unsafe { output.matrix(start, filters, columns, g.out_area()) };
-                add_bias_first(&mut target, group);
-                multiply(&mut target, store, weights, inputs, parallelism);
+                product(&mut target, group, inputs, parallelism);
                 continue;
             }
-            let mut product = MatMut::new(sized(&mut scratch.outputs, filters * columns), filters, columns);
-            add_bias_first(&mut product, group);
-            multiply(&mut product, store, weights, inputs, parallelism);
-            for row in 0..filters {
+            let outputs = sized(&mut scratch.outputs, filters * columns);
+            product(&mut MatMut::new(outputs, filters, columns), group, inputs, parallelism);
+            for (row, values) in outputs.chunks_exact(columns).enumerate() {
                 for (outputs, columns) in tile.outputs(g, group * filters + row) {
                     // SAFETY: tiles do not overlap, nor do their images and filters.
                     let target = unsafe { output.slice(outputs) };
-                    target.copy_from_slice(&product.row(row)[columns]);
+                    target.write_copy_of_slice(&values[columns]);
                 }
             }
         }
     };
     for_each_tile(&Tile::plan(g, rayon::current_num_threads()), each);
-    y
 }
 
 pub(super) fn backward_data<T: Float>(g: &Geometry, dy: &[T], weight: &[T]) -> Vec<T> {

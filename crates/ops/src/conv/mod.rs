@@ -1,11 +1,12 @@
 //! Two-dimensional convolution: forward, backward to the data and backward to the weights, each a custom operation.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::{
     float::{Float, elements, ensure_alike, storage, with_float},
     simd::{Isa, Kernel, sum_lanes},
+    tape::{Tape, record},
 };
 
 mod columns;
@@ -59,43 +60,37 @@ impl Default for Conv2dConfig {
 ///
 /// # Errors
 /// If the shapes do not fit each other or are empty, or the tensors are not all `f32` or all `f64` on the CPU.
-pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: Conv2dConfig) -> Result<Tensor> {
+pub fn conv2d(
+    tape: Option<&Tape>,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    config: Conv2dConfig,
+) -> Result<Tensor> {
     let mut operands = vec![x, weight];
     operands.extend(bias);
     ensure_alike("conv2d", &operands)?;
-    let op = Conv2d(Geometry::new(x.dims(), weight.dims(), config)?);
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
-    match bias {
-        None => x.apply_op2(&weight, op),
-        Some(bias) if bias.dims() != [op.0.filters] => {
-            bail!("conv2d: expected bias [{}] for weight {:?}, got {:?}", op.0.filters, weight.shape(), bias.shape())
-        }
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
+    let geometry = Geometry::new(x.dims(), weight.dims(), config)?;
+    if let Some(bias) = bias
+        && bias.dims() != [geometry.filters]
+    {
+        bail!("conv2d: expected bias [{}] for weight {:?}, got {:?}", geometry.filters, weight.shape(), bias.shape())
     }
+    let (input, kernels) = (x.contiguous()?, weight.contiguous()?);
+    let y = input.apply_op2_no_bwd(&kernels, &Conv2d { geometry, bias: bias.map(Tensor::detach) })?;
+    record(tape, [Some(x), Some(weight), bias], &y, move |dy, [to_x, to_weight, to_bias], gradients| {
+        gradients.add(to_bias, || dy.apply_op1_no_bwd(&BackwardBias))?;
+        gradients.add(to_weight, || input.apply_op2_no_bwd(&dy, &BackwardWeight(geometry)))?;
+        drop(input);
+        gradients.add(to_x, || dy.apply_op2_no_bwd(&kernels, &BackwardData(geometry)))
+    })?;
+    Ok(y)
 }
 
-/// `(x, weight)` or `(x, weight, bias) -> y`
-struct Conv2d(Geometry);
-
-impl Conv2d {
-    fn forward<T: Float>(&self, x: &[T], weight: &[T], bias: Option<&[T]>) -> CpuStorage {
-        let y = if self.0.is_depthwise() {
-            depthwise::forward(&self.0, x, weight, bias)
-        } else {
-            dense::forward(&self.0, x, weight, bias)
-        };
-        storage(y)
-    }
-
-    fn out_shape(&self) -> Shape {
-        Shape::from((self.0.batch, self.0.filters, self.0.out_height, self.0.out_width))
-    }
-
-    fn gradients(&self, x: &Tensor, weight: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dx = x.track_op().then(|| dy.apply_op2_no_bwd(weight, &BackwardData(self.0)));
-        let dweight = weight.track_op().then(|| x.apply_op2_no_bwd(dy, &BackwardWeight(self.0)));
-        Ok((dx.transpose()?, dweight.transpose()?))
-    }
+/// `(x, weight) -> y`
+struct Conv2d {
+    geometry: Geometry,
+    bias: Option<Tensor>,
 }
 
 impl CustomOp2 for Conv2d {
@@ -110,52 +105,18 @@ impl CustomOp2 for Conv2d {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let y = with_float!(x, "conv2d", T => {
-            let x = elements::<T>("conv2d", x, x_layout)?;
-            self.forward(x, elements("conv2d", weight, weight_layout)?, None)
+        let g = &self.geometry;
+        let y = with_float!(x, self.name(), T => {
+            let x = elements::<T>(self.name(), x, x_layout)?;
+            let weight = elements(self.name(), weight, weight_layout)?;
+            let bias = self.bias.as_ref().map(Tensor::to_vec1::<T>).transpose()?;
+            storage(if g.is_depthwise() {
+                depthwise::forward(g, x, weight, bias.as_deref())
+            } else {
+                dense::forward(g, x, weight, bias.as_deref())
+            })
         });
-        Ok((y, self.out_shape()))
-    }
-
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.gradients(x, weight, &dy.contiguous()?)
-    }
-}
-
-impl CustomOp3 for Conv2d {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let y = with_float!(x, "conv2d", T => {
-            let x = elements::<T>("conv2d", x, x_layout)?;
-            let weight = elements("conv2d", weight, weight_layout)?;
-            self.forward(x, weight, Some(elements("conv2d", bias, bias_layout)?))
-        });
-        Ok((y, self.out_shape()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dy = dy.contiguous()?;
-        let (dx, dweight) = self.gradients(x, weight, &dy)?;
-        let dbias = bias.track_op().then(|| dy.apply_op1_no_bwd(&BackwardBias));
-        Ok((dx, dweight, dbias.transpose()?))
+        Ok((y, Shape::from((g.batch, g.filters, g.out_height, g.out_width))))
     }
 }
 

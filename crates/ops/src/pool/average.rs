@@ -7,15 +7,17 @@ use rayon::prelude::*;
 
 use crate::{
     float::{Float, elements, ensure_alike, image_dims, storage, with_float},
+    reshape::flatten,
     simd::{Isa, Kernel, sum_lanes},
+    tape::{Tape, record},
 };
 
 /// The mean of each channel. `x`: `[n, c, h, w]`; returns `[n, c]`.
 ///
 /// # Errors
 /// If `x` is not such a tensor, is empty, neither `f32` nor `f64`, or not on the CPU.
-pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
-    adaptive_avg_pool2d(x, (1, 1))?.flatten_from(1)
+pub fn global_avg_pool(tape: Option<&Tape>, x: &Tensor) -> Result<Tensor> {
+    flatten(tape, &adaptive_avg_pool2d(tape, x, (1, 1))?)
 }
 
 /// The mean of each of `out.0 × out.1` bins. `x`: `[n, c, h, w]`; returns `[n, c, out.0, out.1]`.
@@ -25,14 +27,18 @@ pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// If `x` or `out` is empty, or `x` is neither `f32` nor `f64`, or not on the CPU.
-pub fn adaptive_avg_pool2d(x: &Tensor, out: (usize, usize)) -> Result<Tensor> {
+pub fn adaptive_avg_pool2d(tape: Option<&Tape>, x: &Tensor, out: (usize, usize)) -> Result<Tensor> {
     ensure_alike("adaptive_avg_pool2d", &[x])?;
     let [n, c, height, width] = image_dims("adaptive_avg_pool2d", x)?;
     if out.0 * out.1 == 0 {
         bail!("adaptive_avg_pool2d: expected a non-empty output, got {out:?}")
     }
     let pool = AveragePool { planes: (n, c), input: (height, width), output: out };
-    x.contiguous()?.apply_op1(pool)
+    let y = x.contiguous()?.apply_op1_no_bwd(&pool)?;
+    record(tape, [Some(x)], &y, move |dy, [to_x], gradients| {
+        gradients.add(to_x, || dy.apply_op1_no_bwd(&AveragePoolBackward(pool)))
+    })?;
+    Ok(y)
 }
 
 #[derive(Clone, Copy)]
@@ -120,11 +126,6 @@ impl CustomOp1 for AveragePool {
         });
         let ((n, c), (height, width)) = (self.planes, self.output);
         Ok((y, Shape::from((n, c, height, width))))
-    }
-
-    fn bwd(&self, _x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = dy.contiguous()?.apply_op1_no_bwd(&AveragePoolBackward(*self))?;
-        Ok(Some(dx))
     }
 }
 

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::{
     float::{Float, elements, ensure_alike, image_dims, storage, with_float},
     simd::{Isa, Kernel},
+    tape::{Tape, record},
     window::{copy_strided, outputs_inside},
 };
 
@@ -30,7 +31,7 @@ pub struct Pool2dConfig {
 /// # Errors
 /// If the window is empty, larger than the padded image, or fits into the padding (`kernel < 2 padding`), or if `x` is empty,
 /// neither `f32` nor `f64`, or not on the CPU.
-pub fn max_pool2d(x: &Tensor, config: Pool2dConfig) -> Result<Tensor> {
+pub fn max_pool2d(tape: Option<&Tape>, x: &Tensor, config: Pool2dConfig) -> Result<Tensor> {
     ensure_alike("max_pool2d", &[x])?;
     let [n, c, height, width] = image_dims("max_pool2d", x)?;
     let Pool2dConfig { kernel, stride, padding } = config;
@@ -50,7 +51,11 @@ pub fn max_pool2d(x: &Tensor, config: Pool2dConfig) -> Result<Tensor> {
         output: ((height + 2 * padding - kernel) / stride + 1, (width + 2 * padding - kernel) / stride + 1),
         maxima: OnceLock::new(),
     };
-    x.contiguous()?.apply_op1(pool)
+    let y = x.contiguous()?.apply_op1_no_bwd(&pool)?;
+    record(tape, [Some(x)], &y, move |dy, [to_x], gradients| {
+        gradients.add(to_x, || dy.apply_op1_no_bwd(&MaxPoolBackward(pool)))
+    })?;
+    Ok(y)
 }
 
 struct MaxPool {
@@ -143,17 +148,12 @@ impl CustomOp1 for MaxPool {
         let ((n, c), (height, width)) = (self.planes, self.output);
         Ok((y, Shape::from((n, c, height, width))))
     }
-
-    fn bwd(&self, _x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = dy.contiguous()?.apply_op1_no_bwd(&MaxPoolBackward(self))?;
-        Ok(Some(dx))
-    }
 }
 
 /// `dy -> dx`
-struct MaxPoolBackward<'a>(&'a MaxPool);
+struct MaxPoolBackward(MaxPool);
 
-impl CustomOp1 for MaxPoolBackward<'_> {
+impl CustomOp1 for MaxPoolBackward {
     fn name(&self) -> &'static str {
         "max-pool2d-backward"
     }
@@ -170,7 +170,7 @@ impl CustomOp1 for MaxPoolBackward<'_> {
             );
             dx
         }
-        let MaxPool { planes: (n, c), input: (height, width), output, maxima, .. } = self.0;
+        let MaxPool { planes: (n, c), input: (height, width), output, maxima, .. } = &self.0;
         let Some(maxima) = maxima.get() else { bail!("{}: backward before forward", self.name()) };
         let dx = with_float!(dy, self.name(), T => {
             let dy = elements::<T>(self.name(), dy, layout)?;

@@ -2,7 +2,9 @@ use candle_core::{DType, Result, Tensor, Var};
 use proptest::prelude::*;
 use twograin_ops::{Activation, BatchNormOutput, batch_norm_eval, batch_norm_train};
 
-use crate::support::{assert_close, bits, check_gradients, flat, flat64, tensor, var, weighted_sum, with_threads};
+use crate::support::{
+    assert_close, bits, check_gradients, differentiate, flat, flat64, tensor, var, weighted_sum, with_threads,
+};
 
 const EPS: f64 = 1e-3;
 
@@ -52,15 +54,15 @@ proptest! {
         let (mean, var) = moments(&x);
         let statistics = [&gamma, &beta, &mean, &var];
         let expected = flat::<f64>(&reference(&x, statistics, residual.as_ref(), activation).unwrap());
-        let got = batch_norm_train(&x, &gamma, &beta, residual.as_ref(), EPS, activation).unwrap();
+        let got = batch_norm_train(None, &x, &gamma, &beta, residual.as_ref(), EPS, activation).unwrap();
         assert_close("y", &flat(&got.y), &expected, 1e-11);
         assert_close("mean", &flat(&got.mean), &flat(&mean), 1e-13);
         assert_close("var", &flat(&got.var), &flat(&var), 1e-13);
-        let got = batch_norm_eval(&x, &gamma, &beta, &mean, &var, residual.as_ref(), EPS, activation);
+        let got = batch_norm_eval(None, &x, &gamma, &beta, &mean, &var, residual.as_ref(), EPS, activation);
         assert_close("y of eval", &flat(&got.unwrap()), &expected, 1e-11);
 
         let single = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
-        let got = batch_norm_train(
+        let got = batch_norm_train(None,
             &single(&x), &single(&gamma), &single(&beta), residual.as_ref().map(single).as_ref(), EPS, activation,
         );
         // Values of order 1, divided by a deviation of at least sqrt(EPS).
@@ -73,12 +75,12 @@ proptest! {
         let activation = Activation::Identity;
         let mut operands = vec![var(1, &shape), var(3, &shape[1..2]), var(4, &shape[1..2])];
         operands.extend(residual.then(|| var(2, &shape)));
-        check_gradients(&operands, |t| {
-            Ok(batch_norm_train(&t[0], &t[1], &t[2], t.get(3), EPS, activation)?.y)
+        check_gradients(&operands, |tape, t| {
+            Ok(batch_norm_train(tape, &t[0], &t[1], &t[2], t.get(3), EPS, activation)?.y)
         });
         let (mean, var) = (tensor(5, &shape[1..2]), tensor(6, &shape[1..2]).abs().unwrap());
-        check_gradients(&operands, |t| {
-            batch_norm_eval(&t[0], &t[1], &t[2], &mean, &var, t.get(3), EPS, activation)
+        check_gradients(&operands, |tape, t| {
+            batch_norm_eval(tape, &t[0], &t[1], &t[2], &mean, &var, t.get(3), EPS, activation)
         });
     }
 
@@ -90,12 +92,13 @@ proptest! {
         let (fixed_mean, fixed_var) = (tensor(5, &shape[1..2]), tensor(6, &shape[1..2]).abs().unwrap());
         let (mean, var) = if train { moments(&t[0]) } else { (fixed_mean.clone(), fixed_var.clone()) };
         let expected = reference(&t[0], [&t[1], &t[2], &mean, &var], t.get(3), activation).unwrap();
-        let got = if train {
-            batch_norm_train(&t[0], &t[1], &t[2], t.get(3), EPS, activation).unwrap().y
-        } else {
-            batch_norm_eval(&t[0], &t[1], &t[2], &fixed_mean, &fixed_var, t.get(3), EPS, activation).unwrap()
-        };
-        let [expected, got] = [expected, got].map(|y| weighted_sum(&y).unwrap().backward().unwrap());
+        let expected = weighted_sum(&expected).unwrap().backward().unwrap();
+        let (_, got) = differentiate(&operands, |tape, t| {
+            if train {
+                return Ok(batch_norm_train(tape, &t[0], &t[1], &t[2], t.get(3), EPS, activation)?.y);
+            }
+            batch_norm_eval(tape, &t[0], &t[1], &t[2], &fixed_mean, &fixed_var, t.get(3), EPS, activation)
+        });
         for (i, operand) in operands.iter().enumerate() {
             let [expected, got] = [&expected, &got].map(|gradients| flat::<f64>(gradients.get(operand).unwrap()));
             assert_close(&format!("gradient {i}"), &got, &expected, 1e-9);
@@ -110,7 +113,8 @@ fn a_large_mean_does_not_drown_the_variance() {
     let (gamma, beta) = (tensor(3, &[3]), tensor(4, &[3]));
     let expected = reference(&x, [&gamma, &beta, &mean, &var], None, Activation::Identity).unwrap();
     let single = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
-    let got = batch_norm_train(&single(&x), &single(&gamma), &single(&beta), None, EPS, Activation::Identity).unwrap();
+    let got =
+        batch_norm_train(None, &single(&x), &single(&gamma), &single(&beta), None, EPS, Activation::Identity).unwrap();
     // An f32 near 1000 is exact to 3e-5; the rest must not add to it.
     assert_close("y", &flat64(&got.y), &flat(&expected), 3e-4);
     assert_close("var", &flat64(&got.var), &flat(&var), 1e-3);
@@ -119,7 +123,8 @@ fn a_large_mean_does_not_drown_the_variance() {
 #[test]
 fn statistics_are_detached() {
     let (x, gamma, beta) = (var(1, &[2, 3, 4, 4]), var(2, &[3]), var(3, &[3]));
-    let BatchNormOutput { mean, var, .. } = batch_norm_train(&x, &gamma, &beta, None, EPS, Activation::Relu).unwrap();
+    let BatchNormOutput { mean, var, .. } =
+        batch_norm_train(None, &x, &gamma, &beta, None, EPS, Activation::Relu).unwrap();
     assert!(!mean.track_op() && !var.track_op());
 }
 
@@ -128,7 +133,9 @@ fn the_same_call_gives_the_same_bits_for_any_number_of_threads() {
     let shape = [5, 7, 33, 31];
     let operands = [var(1, &shape), var(3, &shape[1..2]), var(4, &shape[1..2]), var(2, &shape)]
         .map(|operand| Var::from_tensor(&operand.to_dtype(DType::F32).unwrap()).unwrap());
-    let run = || bits(&operands, |t| Ok(batch_norm_train(&t[0], &t[1], &t[2], t.get(3), EPS, Activation::Relu)?.y));
+    let run = || {
+        bits(&operands, |tape, t| Ok(batch_norm_train(tape, &t[0], &t[1], &t[2], t.get(3), EPS, Activation::Relu)?.y))
+    };
     let first = with_threads(1, run);
     for threads in [1, 2, 2, 3, 8] {
         assert!(with_threads(threads, run) == first);
@@ -137,28 +144,36 @@ fn the_same_call_gives_the_same_bits_for_any_number_of_threads() {
 
 #[test]
 fn a_strided_view_is_read_as_its_elements() {
-    let operands = [var(1, &[5, 4, 3, 2]), var(3, &[3]), var(4, &[3]), var(2, &[4, 5, 3, 2])];
-    check_gradients(&operands, |t| {
-        let x = t[0].permute((3, 2, 1, 0))?;
-        let residual = t[3].permute((3, 2, 0, 1))?;
-        Ok(batch_norm_train(&x, &t[1], &t[2], Some(&residual), EPS, Activation::Relu)?.y)
-    });
+    let (gamma, beta) = (tensor(3, &[3]), tensor(4, &[3]));
+    let x = tensor(1, &[5, 4, 3, 2]).permute((3, 2, 1, 0)).unwrap();
+    let residual = tensor(2, &[4, 5, 3, 2]).permute((3, 2, 0, 1)).unwrap();
+    let normalize = |x: &Tensor, residual: &Tensor| {
+        let output = batch_norm_train(None, x, &gamma, &beta, Some(residual), EPS, Activation::Relu);
+        flat::<f64>(&output.unwrap().y)
+    };
+    let expected = normalize(&x.force_contiguous().unwrap(), &residual.force_contiguous().unwrap());
+    assert_eq!(normalize(&x, &residual), expected);
 }
 
 #[test]
 fn a_tensor_may_be_its_own_residual() {
     let operands = [var(1, &[2, 3, 4, 5]), var(3, &[3]), var(4, &[3])];
-    check_gradients(&operands, |t| Ok(batch_norm_train(&t[0], &t[1], &t[2], Some(&t[0]), EPS, Activation::Relu)?.y));
+    check_gradients(&operands, |tape, t| {
+        Ok(batch_norm_train(tape, &t[0], &t[1], &t[2], Some(&t[0]), EPS, Activation::Relu)?.y)
+    });
 }
 
 #[test]
 fn nan_passes_through_to_output_and_gradient() {
     let mut values = flat::<f64>(&tensor(1, &[2, 1, 2, 2]));
     values[3] = f64::NAN;
-    let x = Var::new(values.as_slice(), &candle_core::Device::Cpu).unwrap();
-    let (gamma, beta) = (var(3, &[1]), var(4, &[1]));
-    let y = batch_norm_train(&x.reshape((2, 1, 2, 2)).unwrap(), &gamma, &beta, None, EPS, Activation::Relu).unwrap().y;
+    let x = Tensor::from_vec(values, (2, 1, 2, 2), &candle_core::Device::Cpu).unwrap();
+    let operands = [var(3, &[1]), var(4, &[1])];
+    let (y, gradients) =
+        differentiate(
+            &operands,
+            |tape, t| Ok(batch_norm_train(tape, &x, &t[0], &t[1], None, EPS, Activation::Relu)?.y),
+        );
     assert!(flat::<f64>(&y).iter().all(|y| y.is_nan()));
-    let gradients = y.sum_all().unwrap().backward().unwrap();
-    assert!(flat::<f64>(gradients.get(&gamma).unwrap())[0].is_nan());
+    assert!(flat::<f64>(gradients.get(&operands[0]).unwrap())[0].is_nan());
 }

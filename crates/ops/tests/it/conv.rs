@@ -1,9 +1,9 @@
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Var};
 use proptest::prelude::*;
 use twograin_ops::{Conv2dConfig, Padding, conv2d};
 
 use crate::support::{
-    assert_close, assert_within, bits, check_gradients, flat, flat64, tensor, values, var, weighted_sum, with_threads,
+    assert_close, assert_within, bits, check_gradients, differentiate, flat, flat64, tensor, values, var, with_threads,
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,8 @@ impl Case {
             let operand =
                 |seed, shape: [usize; 4]| Var::from_tensor(&tensor(seed, &shape).to_dtype(dtype).unwrap()).unwrap();
             let (x, weight) = (operand(1, self.x()), operand(2, self.weight()));
-            let got = conv2d(&x, &weight, None, self.config).unwrap();
+            let operands = [x.clone(), weight.clone()];
+            let (got, gradients) = differentiate(&operands, |tape, t| conv2d(tape, &t[0], &t[1], None, self.config));
             assert_eq!(got.dims(), self.out());
             // A product, its rounded operands, and as many additions as a sum has terms.
             let bounds = |sizes: &[f64], terms: usize| {
@@ -96,7 +97,6 @@ impl Case {
             };
             let taps = self.kernel.0 * self.kernel.1;
             assert_within("y", &flat64(&got), &y, &bounds(&y_size, self.group_channels * taps));
-            let gradients = weighted_sum(&got).unwrap().backward().unwrap();
             let gradient = |of: &Var| flat64(gradients.get(of).unwrap());
             assert_within("dx", &gradient(&x), &dx, &bounds(&dx_size, self.group_filters * taps));
             let [n, _, height, width] = self.out();
@@ -158,7 +158,7 @@ proptest! {
     fn gradients_are_slopes(case in cases(), bias: bool) {
         let mut operands = vec![var(1, &case.x()), var(2, &case.weight())];
         operands.extend(bias.then(|| var(3, &case.weight()[..1])));
-        check_gradients(&operands, |t| conv2d(&t[0], &t[1], t.get(2), case.config));
+        check_gradients(&operands, |tape, t| conv2d(tape, &t[0], &t[1], t.get(2), case.config));
     }
 
     #[test]
@@ -182,7 +182,7 @@ fn the_same_call_gives_the_same_bits() {
     for case in large_cases() {
         let operands = [var(1, &case.x()), var(2, &case.weight()), var(3, &case.weight()[..1])]
             .map(|operand| Var::from_tensor(&operand.to_dtype(DType::F32).unwrap()).unwrap());
-        let run = || bits(&operands, |t| conv2d(&t[0], &t[1], t.get(2), case.config));
+        let run = || bits(&operands, |tape, t| conv2d(tape, &t[0], &t[1], t.get(2), case.config));
         for threads in [2, 3] {
             let first = with_threads(threads, run);
             for _ in 0..3 {
@@ -197,8 +197,8 @@ fn the_bias_is_added_once() {
     for case in large_cases() {
         let (x, weight) = (tensor(1, &case.x()), tensor(2, &case.weight()));
         let bias = tensor(3, &case.weight()[..1]);
-        let got = conv2d(&x, &weight, Some(&bias), case.config).unwrap();
-        let plain = conv2d(&x, &weight, None, case.config).unwrap();
+        let got = conv2d(None, &x, &weight, Some(&bias), case.config).unwrap();
+        let plain = conv2d(None, &x, &weight, None, case.config).unwrap();
         let expected = plain.broadcast_add(&bias.reshape((1, (), 1, 1)).unwrap()).unwrap();
         assert_close("y", &flat(&got), &flat(&expected), 1e-13);
     }
@@ -207,38 +207,27 @@ fn the_bias_is_added_once() {
 #[test]
 fn a_strided_view_is_read_as_its_elements() {
     let config = Conv2dConfig { padding: Padding::same(1), ..Conv2dConfig::default() };
-    let (x, weight) = (var(1, &[7, 8, 3, 2]), var(2, &[3, 3, 3, 4]));
-    let f = |t: &[Tensor]| {
-        // Channels last, without the first row; and filters last.
-        let x = t[0].permute((3, 2, 1, 0))?.narrow(2, 1, 6)?;
-        conv2d(&x, &t[1].t()?.narrow(2, 0, 3)?, None, config)
-    };
-    let [got, expected] = [
-        f(&[x.as_tensor().clone(), weight.as_tensor().clone()]).unwrap(),
-        conv2d(
-            &x.permute((3, 2, 1, 0)).unwrap().narrow(2, 1, 6).unwrap().force_contiguous().unwrap(),
-            &weight.t().unwrap().narrow(2, 0, 3).unwrap().force_contiguous().unwrap(),
-            None,
-            config,
-        )
-        .unwrap(),
-    ];
-    assert_eq!(flat::<f64>(&got), flat::<f64>(&expected));
-    check_gradients(&[x, weight], f);
+    let (x, weight) = (tensor(1, &[7, 8, 3, 2]), tensor(2, &[3, 3, 3, 4]));
+    // Channels last, without the first row; and filters last.
+    let x = x.permute((3, 2, 1, 0)).unwrap().narrow(2, 1, 6).unwrap();
+    let weight = weight.t().unwrap().narrow(2, 0, 3).unwrap();
+    let got = conv2d(None, &x, &weight, None, config).unwrap();
+    let [x, weight] = [x, weight].map(|t| t.force_contiguous().unwrap());
+    assert_eq!(flat::<f64>(&got), flat::<f64>(&conv2d(None, &x, &weight, None, config).unwrap()));
 }
 
 #[test]
 fn an_offset_into_a_batch_is_kept() {
     let (x, weight) = (tensor(1, &[4, 2, 5, 5]), tensor(2, &[3, 2, 3, 3]));
-    let all = conv2d(&x, &weight, None, Conv2dConfig::default()).unwrap();
-    let last = conv2d(&x.narrow(0, 3, 1).unwrap(), &weight, None, Conv2dConfig::default()).unwrap();
+    let all = conv2d(None, &x, &weight, None, Conv2dConfig::default()).unwrap();
+    let last = conv2d(None, &x.narrow(0, 3, 1).unwrap(), &weight, None, Conv2dConfig::default()).unwrap();
     assert_eq!(flat::<f64>(&all.narrow(0, 3, 1).unwrap()), flat::<f64>(&last));
 }
 
 #[test]
 fn operands_without_gradient_get_none() {
     let (x, weight) = (tensor(1, &[2, 2, 5, 5]), var(2, &[3, 2, 3, 3]));
-    let y = conv2d(&x, &weight, None, Conv2dConfig::default()).unwrap();
-    let gradients = y.sum_all().unwrap().backward().unwrap();
+    let (_, gradients) =
+        differentiate(std::slice::from_ref(&weight), |tape, t| conv2d(tape, &x, &t[0], None, Conv2dConfig::default()));
     assert!(gradients.get(&x).is_none() && gradients.get(&weight).is_some());
 }

@@ -1,10 +1,10 @@
 use candle_core::{DType, Device, Tensor, Var};
 use twograin_ops::dropout;
 
-use crate::support::{check_gradients, flat, var, with_threads};
+use crate::support::{check_gradients, differentiate_by, flat, var, with_threads};
 
 fn dropped(len: usize, p: f64, seed: u64) -> Vec<f32> {
-    flat(&dropout(&Tensor::ones(len, DType::F32, &Device::Cpu).unwrap(), p, seed).unwrap())
+    flat(&dropout(None, &Tensor::ones(len, DType::F32, &Device::Cpu).unwrap(), p, seed).unwrap())
 }
 
 #[test]
@@ -30,10 +30,10 @@ fn the_mask_depends_on_the_seed_alone() {
 
 #[test]
 fn backward_uses_the_forward_mask() {
-    check_gradients(&[var(1, &[4, 9])], |t| dropout(&t[0].t()?, 0.4, 11));
+    check_gradients(&[var(1, &[4, 9])], |tape, t| dropout(tape, &t[0], 0.4, 11));
     let x = Var::ones(1000, DType::F32, &Device::Cpu).unwrap();
-    let y = dropout(&x, 0.3, 5).unwrap();
-    let gradients = y.sum_all().unwrap().backward().unwrap();
+    let (y, gradients) =
+        differentiate_by(Tensor::sum_all, std::slice::from_ref(&x), |tape, t| dropout(tape, &t[0], 0.3, 5));
     assert_eq!(flat::<f32>(gradients.get(&x).unwrap()), flat::<f32>(&y));
 }
 

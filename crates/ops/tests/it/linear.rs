@@ -17,27 +17,29 @@ proptest! {
         }
         let mut operands = vec![x, weight];
         operands.extend(bias);
-        let got = linear(&operands[0], &operands[1], operands.get(2).map(|bias| &**bias)).unwrap();
+        let got = linear(None, &operands[0], &operands[1], operands.get(2).map(|bias| &**bias)).unwrap();
         assert_close("y", &flat(&got), &flat(&expected), 1e-13);
         let single: Vec<Tensor> = operands.iter().map(|t| t.to_dtype(DType::F32).unwrap()).collect();
-        let got = linear(&single[0], &single[1], single.get(2)).unwrap();
+        let got = linear(None, &single[0], &single[1], single.get(2)).unwrap();
         let bound = f64::from(f32::EPSILON) * ((inputs + 4) * inputs) as f64;
         assert_close("y in f32", &flat64(&got), &flat(&expected), bound);
-        check_gradients(&operands, |t| linear(&t[0], &t[1], t.get(2)));
+        check_gradients(&operands, |tape, t| linear(tape, &t[0], &t[1], t.get(2)));
     }
 }
 
 #[test]
 fn a_strided_view_is_read_as_its_elements() {
-    let operands = [var(1, &[6, 4]), var(2, &[6, 5]), var(3, &[5])];
-    check_gradients(&operands, |t| linear(&t[0].t()?, &t[1].t()?, t.get(2)));
+    let (x, weight, bias) = (tensor(1, &[6, 4]).t().unwrap(), tensor(2, &[6, 5]).t().unwrap(), tensor(3, &[5]));
+    let got = linear(None, &x, &weight, Some(&bias)).unwrap();
+    let [x, weight] = [x, weight].map(|t| t.force_contiguous().unwrap());
+    assert_eq!(flat::<f64>(&got), flat::<f64>(&linear(None, &x, &weight, Some(&bias)).unwrap()));
 }
 
 #[test]
 fn the_same_call_gives_the_same_bits() {
     let operands = [tensor(1, &[33, 700]), tensor(2, &[300, 700]), tensor(3, &[300])]
         .map(|t| Var::from_tensor(&t.to_dtype(DType::F32).unwrap()).unwrap());
-    let run = || bits(&operands, |t| linear(&t[0], &t[1], t.get(2)));
+    let run = || bits(&operands, |tape, t| linear(tape, &t[0], &t[1], t.get(2)));
     let first = with_threads(2, run);
     for _ in 0..5 {
         assert!(with_threads(2, run) == first);

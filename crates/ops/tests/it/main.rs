@@ -8,4 +8,5 @@ mod errors;
 mod linear;
 mod pool;
 mod support;
+mod tape;
 mod torch;

@@ -1,6 +1,7 @@
 //! Random operands, finite differences and comparisons.
 
-use candle_core::{DType, Device, Result, Tensor, Var, WithDType};
+use candle_core::{DType, Device, Result, Tensor, Var, WithDType, backprop::GradStore};
+use twograin_ops::Tape;
 
 /// `len` values in `[-1, 1)` that depend on `seed` alone.
 pub fn values(seed: u64, len: usize) -> Vec<f64> {
@@ -56,11 +57,30 @@ pub fn weighted_sum(y: &Tensor) -> Result<Tensor> {
     (y * weights)?.sum_all()
 }
 
+/// The output of `f`, and the gradients of `loss(output)`.
+pub fn differentiate_by(
+    loss: impl Fn(&Tensor) -> Result<Tensor>,
+    operands: &[Var],
+    f: impl Fn(Option<&Tape>, &[Tensor]) -> Result<Tensor>,
+) -> (Tensor, GradStore) {
+    let tensors: Vec<Tensor> = operands.iter().map(|operand| operand.as_tensor().clone()).collect();
+    let tape = Tape::new();
+    let y = f(Some(&tape), &tensors).unwrap();
+    let mut gradients = loss(&tape.output(&y).unwrap()).unwrap().backward().unwrap();
+    tape.backward(&mut gradients).unwrap();
+    (y, gradients)
+}
+
+/// The output of `f`, and the gradients of its [`weighted_sum`].
+pub fn differentiate(operands: &[Var], f: impl Fn(Option<&Tape>, &[Tensor]) -> Result<Tensor>) -> (Tensor, GradStore) {
+    differentiate_by(weighted_sum, operands, f)
+}
+
 /// Compares the gradients of `weighted_sum(f(operands))` with central differences at up to 24 places of each operand.
-pub fn check_gradients(operands: &[Var], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+pub fn check_gradients(operands: &[Var], f: impl Fn(Option<&Tape>, &[Tensor]) -> Result<Tensor>) {
     const STEP: f64 = 1e-5;
     let tensors: Vec<Tensor> = operands.iter().map(|operand| operand.as_tensor().clone()).collect();
-    let gradients = weighted_sum(&f(&tensors).unwrap()).unwrap().backward().unwrap();
+    let (_, gradients) = differentiate(operands, &f);
     for (which, operand) in operands.iter().enumerate() {
         let gradient = gradients.get(operand).unwrap_or_else(|| panic!("operand {which} has no gradient"));
         assert_eq!(gradient.dims(), operand.dims(), "operand {which}");
@@ -71,7 +91,7 @@ pub fn check_gradients(operands: &[Var], f: impl Fn(&[Tensor]) -> Result<Tensor>
             moved[i] += step;
             let mut tensors: Vec<Tensor> = tensors.iter().map(Tensor::detach).collect();
             tensors[which] = Tensor::from_vec(moved, operand.dims(), &Device::Cpu).unwrap();
-            let loss = weighted_sum(&f(&tensors).unwrap()).unwrap();
+            let loss = weighted_sum(&f(None, &tensors).unwrap()).unwrap();
             loss.to_scalar::<f64>().unwrap()
         };
         for i in (0..at.len()).step_by(at.len().div_ceil(24)) {
@@ -92,10 +112,8 @@ pub fn with_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R 
 }
 
 /// The bits of `f`'s output and of the operands' gradients.
-pub fn bits(operands: &[Var], f: impl Fn(&[Tensor]) -> Result<Tensor>) -> Vec<u32> {
-    let tensors: Vec<Tensor> = operands.iter().map(|operand| operand.as_tensor().clone()).collect();
-    let y = f(&tensors).unwrap();
-    let gradients = weighted_sum(&y).unwrap().backward().unwrap();
+pub fn bits(operands: &[Var], f: impl Fn(Option<&Tape>, &[Tensor]) -> Result<Tensor>) -> Vec<u32> {
+    let (y, gradients) = differentiate(operands, f);
     let gradients = operands.iter().map(|operand| gradients.get(operand).unwrap().clone());
     std::iter::once(y).chain(gradients).flat_map(|t| flat::<f32>(&t)).map(f32::to_bits).collect()
 }
