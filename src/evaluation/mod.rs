@@ -85,12 +85,13 @@ pub fn logits(
         drop_last: false,
         threads: config.loader_threads,
     };
+    let predictor = model.predictor();
     let mut all = Logits { fine: model.spec().activation.map(|_| Vec::new()), coarse: Vec::new() };
     let mut done = 0;
     for batch in Loader::new(samples.clone(), order.to_vec(), loader)? {
         let batch = batch?;
         done += batch.indices.len();
-        let logits = model.logits(batch.pixels, config.input_size)?;
+        let logits = predictor.logits(batch.pixels, config.input_size)?;
         all.coarse.extend(logits.coarse);
         if let (Some(all), Some(fine)) = (&mut all.fine, logits.fine) {
             all.extend(fine);

@@ -10,7 +10,7 @@ use crate::{
         decode::{DecodeError, decode},
         transform::test_tensor,
     },
-    model::{Classifier, Logits, ModelSpec, WeightsError},
+    model::{Classifier, Logits, ModelSpec, Predictor, WeightsError},
     recent::Recent,
 };
 
@@ -25,7 +25,7 @@ const WAITING: usize = 32;
 #[derive(Clone, Debug)]
 pub struct Classifiers {
     /// By the hash of their weights.
-    models: Recent<Classifier>,
+    models: Recent<Arc<Predictor>>,
     computing: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
@@ -96,16 +96,16 @@ impl Classifiers {
             let image = decode(&image, "the upload")?;
             let model = this.model(&file)?;
             let logits = model.logits(test_tensor(&image, file.input_size), file.input_size)?;
-            Ok(Classified { logits, coarse_layer: model.coarse_layer()?, size: image.dimensions() })
+            Ok(Classified { logits, coarse_layer: model.classifier().coarse_layer()?, size: image.dimensions() })
         })
         .await?
     }
 
-    fn model(&self, file: &ModelFile) -> Result<Classifier, InferenceError> {
+    fn model(&self, file: &ModelFile) -> Result<Arc<Predictor>, InferenceError> {
         if let Some(model) = self.models.get(&file.sha256) {
             return Ok(model);
         }
-        let model = Classifier::load(file.spec, &file.path, &Device::Cpu)?;
+        let model = Arc::new(Classifier::load(file.spec, &file.path, &Device::Cpu)?.predictor());
         self.models.put(file.sha256.clone(), model.clone());
         Ok(model)
     }

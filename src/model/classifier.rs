@@ -7,7 +7,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use super::{
     Parameters, WeightsError,
     densenet::{DenseNet, DenseNetConfig},
-    layers::{Linear, Mode},
+    layers::{Linear, Mode, Prepared},
     loss::log_softmax,
     resnet::{ResNet, ResNetConfig},
     vgg::{Vgg, VggConfig},
@@ -184,14 +184,9 @@ impl Classifier {
         }
     }
 
-    /// The logits of images in evaluation mode. `pixels`: `[n, 3, side, side]`, row-major, normalised.
-    pub fn logits(&self, pixels: Vec<f32>, side: usize) -> Result<Logits> {
-        let values = 3 * side * side;
-        let n = pixels.len() / values.max(1);
-        let pixels = Tensor::from_vec(pixels, (n, 3, side, side), self.params.device())?;
-        let output = self.forward(&pixels.to_dtype(self.params.dtype())?, Mode::Evaluate)?;
-        let rows = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1();
-        Ok(Logits { fine: output.fine.as_ref().map(rows).transpose()?, coarse: rows(&output.coarse)? })
+    /// It with its weights prepared for inference. They must not change as long as the predictor is used.
+    pub fn predictor(&self) -> Predictor {
+        Predictor { model: self.clone(), prepared: Prepared::default() }
     }
 
     /// What fixes its shape.
@@ -234,6 +229,31 @@ impl Classifier {
     pub fn load_backbone(&self, path: &Path) -> std::result::Result<(), WeightsError> {
         let head = |name: &str| name.starts_with("fine.") || name.starts_with("coarse.");
         self.params.load_some(path, |name| !head(name), |name| self.network.ignores(name))
+    }
+}
+
+/// A classifier that only infers: its weights stay, so that batch norms are folded into convolutions, once.
+#[derive(Debug)]
+pub struct Predictor {
+    model: Classifier,
+    prepared: Prepared,
+}
+
+impl Predictor {
+    /// The logits of images. `pixels`: `[n, 3, side, side]`, row-major, normalised.
+    pub fn logits(&self, pixels: Vec<f32>, side: usize) -> Result<Logits> {
+        let params = &self.model.params;
+        let values = 3 * side * side;
+        let n = pixels.len() / values.max(1);
+        let pixels = Tensor::from_vec(pixels, (n, 3, side, side), params.device())?;
+        let output = self.model.forward(&pixels.to_dtype(params.dtype())?, Mode::Infer(&self.prepared))?;
+        let rows = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1();
+        Ok(Logits { fine: output.fine.as_ref().map(rows).transpose()?, coarse: rows(&output.coarse)? })
+    }
+
+    /// The classifier.
+    pub fn classifier(&self) -> &Classifier {
+        &self.model
     }
 }
 

@@ -5,7 +5,7 @@ use twograin_ops::{self as ops, Activation, Pool2dConfig};
 
 use super::{
     Parameters,
-    layers::{BatchNorm, Conv2d, ConvShape, Mode},
+    layers::{BatchNorm, Conv2d, ConvNorm, ConvShape, Mode},
 };
 
 /// One size of the family.
@@ -31,8 +31,7 @@ impl DenseNetConfig {
 /// A dense network without its last linear layer.
 #[derive(Clone, Debug)]
 pub struct DenseNet {
-    conv0: Conv2d,
-    norm0: BatchNorm,
+    stem: ConvNorm,
     blocks: Vec<Block>,
     norm5: BatchNorm,
     features: usize,
@@ -50,8 +49,8 @@ impl DenseNet {
     pub fn new(params: &mut Parameters, config: DenseNetConfig) -> Result<Self> {
         let DenseNetConfig { stem_kernel: kernel, initial, growth, blocks: depths } = config;
         let shape = ConvShape { input: 3, output: initial, kernel, stride: 2 };
-        let conv0 = Conv2d::fan_in(params, "features.conv0", shape)?;
-        let norm0 = BatchNorm::new(params, "features.norm0", initial)?;
+        let conv = Conv2d::fan_in(params, "features.conv0", shape)?;
+        let stem = ConvNorm { conv, norm: BatchNorm::new(params, "features.norm0", initial)? };
         let mut blocks = Vec::new();
         let mut channels = initial;
         for (number, depth) in (1..).zip(depths) {
@@ -73,7 +72,7 @@ impl DenseNet {
             blocks.push(Block { layers, transition });
         }
         let norm5 = BatchNorm::new(params, "features.norm5", channels)?;
-        Ok(Self { conv0, norm0, blocks, norm5, features: channels })
+        Ok(Self { stem, blocks, norm5, features: channels })
     }
 
     /// Width of the feature vector.
@@ -83,14 +82,16 @@ impl DenseNet {
 
     /// `[n, 3, h, w]` to `[n, features]`.
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let x = self.norm0.forward(&self.conv0.forward(x, mode)?, None, Activation::Relu, mode)?;
+        let x = self.stem.forward(x, None, Activation::Relu, mode)?;
         let mut x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
         for Block { layers, transition } in &self.blocks {
             for layer in layers {
                 x = ops::cat(mode.tape(), &x, &layer.forward(&x, mode)?)?;
             }
             if let Some((norm, conv)) = transition {
-                x = halve(&conv.forward(&norm.forward(&x, None, Activation::Relu, mode)?, mode)?, mode)?;
+                let narrow =
+                    conv.forward(&norm.forward(&x, None, Activation::Relu, mode)?, Activation::Identity, mode)?;
+                x = halve(&narrow, mode)?;
             }
         }
         ops::global_avg_pool(mode.tape(), &self.norm5.forward(&x, None, Activation::Relu, mode)?)
@@ -109,8 +110,7 @@ fn halve(x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
 #[derive(Clone, Debug)]
 struct DenseLayer {
     norm1: BatchNorm,
-    conv1: Conv2d,
-    norm2: BatchNorm,
+    narrow: ConvNorm,
     conv2: Conv2d,
 }
 
@@ -122,17 +122,16 @@ impl DenseLayer {
         let between = Self::BOTTLENECK * growth;
         let first = ConvShape { input, output: between, kernel: 1, stride: 1 };
         let second = ConvShape { input: between, output: growth, kernel: 3, stride: 1 };
-        Ok(Self {
-            norm1: BatchNorm::new(params, &format!("{name}.norm1"), input)?,
-            conv1: Conv2d::fan_in(params, &format!("{name}.conv1"), first)?,
-            norm2: BatchNorm::new(params, &format!("{name}.norm2"), between)?,
-            conv2: Conv2d::fan_in(params, &format!("{name}.conv2"), second)?,
-        })
+        let norm1 = BatchNorm::new(params, &format!("{name}.norm1"), input)?;
+        let conv = Conv2d::fan_in(params, &format!("{name}.conv1"), first)?;
+        let narrow = ConvNorm { conv, norm: BatchNorm::new(params, &format!("{name}.norm2"), between)? };
+        Ok(Self { norm1, narrow, conv2: Conv2d::fan_in(params, &format!("{name}.conv2"), second)? })
     }
 
     /// `[n, input, h, w]` to the `[n, growth, h, w]` that it adds.
     fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let y = self.conv1.forward(&self.norm1.forward(x, None, Activation::Relu, mode)?, mode)?;
-        self.conv2.forward(&self.norm2.forward(&y, None, Activation::Relu, mode)?, mode)
+        let y = self.norm1.forward(x, None, Activation::Relu, mode)?;
+        let y = self.narrow.forward(&y, None, Activation::Relu, mode)?;
+        self.conv2.forward(&y, Activation::Identity, mode)
     }
 }

@@ -1,7 +1,12 @@
 //! Layers: named parameters and the operation on them. Activations are NCHW.
 
-use candle_core::{Module, Result, Tensor, Var};
-use twograin_ops::{self as ops, Activation, Conv2dConfig, Padding, Tape};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use candle_core::{Module, Result, Tensor, TensorId, Var};
+use twograin_ops::{self as ops, Activation, Conv2dConfig, Padding, PreparedConv2d, Statistics, Tape};
 
 use super::{Init, Parameters};
 
@@ -18,6 +23,24 @@ pub enum Mode<'a> {
     /// Running statistics, no dropout: an image's result does not depend on the others of its batch. No gradient reaches
     /// the parameters, so nothing is kept for a backward pass.
     Evaluate,
+    /// The same, faster, by weights that were prepared before.
+    Infer(&'a Prepared),
+}
+
+/// Convolutions with the batch norm after them folded in, each made when it is first used. It belongs to parameters that do
+/// not change as long as it lives.
+#[derive(Debug, Default)]
+pub struct Prepared(Mutex<HashMap<TensorId, Arc<PreparedConv2d>>>);
+
+impl Prepared {
+    fn of(&self, weight: &Var, prepare: impl FnOnce() -> Result<PreparedConv2d>) -> Result<Arc<PreparedConv2d>> {
+        // Nothing panics while it is locked; and what is in it is whole at all times.
+        let mut prepared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match prepared.entry(weight.id()) {
+            Entry::Occupied(entry) => entry.get().clone(),
+            Entry::Vacant(entry) => entry.insert(Arc::new(prepare()?)).clone(),
+        })
+    }
 }
 
 impl<'a> Mode<'a> {
@@ -25,14 +48,14 @@ impl<'a> Mode<'a> {
     pub fn tape(self) -> Option<&'a Tape> {
         match self {
             Self::Train { tape, .. } => Some(tape),
-            Self::Evaluate => None,
+            Self::Evaluate | Self::Infer(_) => None,
         }
     }
 
     fn read(self, var: &Var) -> Tensor {
         match self {
             Self::Train { .. } => var.as_tensor().clone(),
-            Self::Evaluate => var.as_detached_tensor(),
+            Self::Evaluate | Self::Infer(_) => var.as_detached_tensor(),
         }
     }
 }
@@ -78,10 +101,56 @@ impl Conv2d {
         Ok(Self { weight, bias, config })
     }
 
-    /// `[n, in, h, w]` to `[n, out, h', w']`.
-    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+    /// `[n, in, h, w]` to `activation` of `[n, out, h', w']`.
+    pub fn forward(&self, x: &Tensor, activation: Activation, mode: Mode<'_>) -> Result<Tensor> {
+        if let Mode::Infer(prepared) = mode {
+            return prepared.of(&self.weight, || self.prepare(None, mode))?.forward(x, None, activation);
+        }
         let bias = self.bias.as_ref().map(|bias| mode.read(bias));
-        ops::conv2d(mode.tape(), x, &mode.read(&self.weight), bias.as_ref(), self.config)
+        let y = ops::conv2d(mode.tape(), x, &mode.read(&self.weight), bias.as_ref(), self.config)?;
+        match activation {
+            Activation::Identity => Ok(y),
+            Activation::Relu => ops::relu(mode.tape(), &y),
+        }
+    }
+
+    fn prepare(&self, norm: Option<&BatchNorm>, mode: Mode<'_>) -> Result<PreparedConv2d> {
+        let bias = self.bias.as_ref().map(|bias| mode.read(bias));
+        let norm = norm.map(|norm| (norm.statistics(mode), [mode.read(&norm.weight), mode.read(&norm.bias)]));
+        let norm = norm.as_ref().map(|(statistics, [gamma, beta])| (statistics, [gamma, beta]));
+        PreparedConv2d::new(&mode.read(&self.weight), bias.as_ref(), norm, self.config)
+    }
+}
+
+/// A convolution and the batch norm after it.
+#[derive(Clone, Debug)]
+pub struct ConvNorm {
+    /// The convolution.
+    pub conv: Conv2d,
+    /// The batch norm.
+    pub norm: BatchNorm,
+}
+
+impl ConvNorm {
+    /// A convolution without a bias (see [`Conv2d::new`]) and a batch norm of these names.
+    pub fn new(params: &mut Parameters, [conv, norm]: [&str; 2], shape: ConvShape) -> Result<Self> {
+        let conv = Conv2d::new(params, conv, shape, false)?;
+        Ok(Self { conv, norm: BatchNorm::new(params, norm, shape.output)? })
+    }
+
+    /// `activation(norm(conv(x)) + residual)`; shapes as in [`Conv2d::forward`].
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        activation: Activation,
+        mode: Mode<'_>,
+    ) -> Result<Tensor> {
+        if let Mode::Infer(prepared) = mode {
+            let conv = prepared.of(&self.conv.weight, || self.conv.prepare(Some(&self.norm), mode))?;
+            return conv.forward(x, residual, activation);
+        }
+        self.norm.forward(&self.conv.forward(x, Activation::Identity, mode)?, residual, activation, mode)
     }
 }
 
@@ -120,17 +189,9 @@ impl BatchNorm {
     ) -> Result<Tensor> {
         let (gamma, beta) = (mode.read(&self.weight), mode.read(&self.bias));
         match mode {
-            Mode::Evaluate => ops::batch_norm_eval(
-                None,
-                x,
-                &gamma,
-                &beta,
-                &mode.read(&self.running_mean),
-                &mode.read(&self.running_var),
-                residual,
-                Self::EPS,
-                activation,
-            ),
+            Mode::Evaluate | Mode::Infer(_) => {
+                ops::batch_norm_eval(None, x, &gamma, &beta, &self.statistics(mode), residual, activation)
+            }
             Mode::Train { tape, .. } => {
                 let out = ops::batch_norm_train(Some(tape), x, &gamma, &beta, residual, Self::EPS, activation)?;
                 let count = x.elem_count() / x.dim(1)?;
@@ -140,6 +201,12 @@ impl BatchNorm {
                 Ok(out.y)
             }
         }
+    }
+}
+
+impl BatchNorm {
+    fn statistics(&self, mode: Mode<'_>) -> Statistics {
+        Statistics { mean: mode.read(&self.running_mean), var: mode.read(&self.running_var), eps: Self::EPS }
     }
 }
 
@@ -213,7 +280,7 @@ impl Dropout {
     /// The shape stays.
     pub fn forward(self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match mode {
-            Mode::Evaluate => Ok(x.clone()),
+            Mode::Evaluate | Mode::Infer(_) => Ok(x.clone()),
             // The multiplier spreads the streams over the 64 bits (the golden ratio's fraction).
             Mode::Train { tape, dropout_seed } => {
                 ops::dropout(Some(tape), x, self.p, dropout_seed ^ (self.index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))

@@ -10,8 +10,8 @@ pub mod parameters;
 pub mod resnet;
 pub mod vgg;
 
-pub use classifier::{Classifier, Logits, ModelSpec, Network, Output};
-pub use layers::Mode;
+pub use classifier::{Classifier, Logits, ModelSpec, Network, Output, Predictor};
+pub use layers::{Mode, Prepared};
 pub use loss::{Loss, LossSpec, Targets};
 pub use parameters::{Difference, Init, Parameters, WeightsError};
 pub use twograin_ops::Tape;

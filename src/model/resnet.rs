@@ -5,7 +5,7 @@ use twograin_ops::{self as ops, Activation, Pool2dConfig};
 
 use super::{
     Parameters,
-    layers::{BatchNorm, Conv2d, ConvShape, Mode},
+    layers::{ConvNorm, ConvShape, Mode},
 };
 
 /// One size of the family.
@@ -29,8 +29,7 @@ impl ResNetConfig {
 /// A residual network without its last linear layer.
 #[derive(Clone, Debug)]
 pub struct ResNet {
-    conv1: Conv2d,
-    bn1: BatchNorm,
+    stem: ConvNorm,
     blocks: Vec<BasicBlock>,
     features: usize,
 }
@@ -40,8 +39,7 @@ impl ResNet {
     pub fn new(params: &mut Parameters, config: ResNetConfig) -> Result<Self> {
         let ResNetConfig { stem_kernel: kernel, widths, blocks: depths } = config;
         let shape = ConvShape { input: 3, output: widths[0], kernel, stride: 2 };
-        let conv1 = Conv2d::new(params, "conv1", shape, false)?;
-        let bn1 = BatchNorm::new(params, "bn1", widths[0])?;
+        let stem = ConvNorm::new(params, ["conv1", "bn1"], shape)?;
         let mut blocks = Vec::new();
         let mut input = widths[0];
         for (stage, (output, depth)) in widths.into_iter().zip(depths).enumerate() {
@@ -52,7 +50,7 @@ impl ResNet {
                 input = output;
             }
         }
-        Ok(Self { conv1, bn1, blocks, features: input })
+        Ok(Self { stem, blocks, features: input })
     }
 
     /// Width of the feature vector.
@@ -62,7 +60,7 @@ impl ResNet {
 
     /// `[n, 3, h, w]` to `[n, features]`.
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let x = self.bn1.forward(&self.conv1.forward(x, mode)?, None, Activation::Relu, mode)?;
+        let x = self.stem.forward(x, None, Activation::Relu, mode)?;
         let mut x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
@@ -74,40 +72,31 @@ impl ResNet {
 /// Two 3×3 convolutions beside a shortcut.
 #[derive(Clone, Debug)]
 struct BasicBlock {
-    conv1: Conv2d,
-    bn1: BatchNorm,
-    conv2: Conv2d,
-    bn2: BatchNorm,
-    /// 1×1 convolution and batch norm, where the block changes the shape.
-    downsample: Option<(Conv2d, BatchNorm)>,
+    first: ConvNorm,
+    second: ConvNorm,
+    /// 1×1, where the block changes the shape.
+    downsample: Option<ConvNorm>,
 }
 
 impl BasicBlock {
     fn new(params: &mut Parameters, name: &str, shape: ConvShape) -> Result<Self> {
         let ConvShape { input, output, stride, .. } = shape;
-        let second = ConvShape { input: output, stride: 1, ..shape };
-        let downsample = if stride != 1 || input != output {
-            let shape = ConvShape { kernel: 1, ..shape };
-            let conv = Conv2d::new(params, &format!("{name}.downsample.0"), shape, false)?;
-            Some((conv, BatchNorm::new(params, &format!("{name}.downsample.1"), output)?))
-        } else {
-            None
+        let mut layer = |[conv, norm]: [&str; 2], shape| {
+            ConvNorm::new(params, [&format!("{name}.{conv}"), &format!("{name}.{norm}")], shape)
         };
-        Ok(Self {
-            conv1: Conv2d::new(params, &format!("{name}.conv1"), shape, false)?,
-            bn1: BatchNorm::new(params, &format!("{name}.bn1"), output)?,
-            conv2: Conv2d::new(params, &format!("{name}.conv2"), second, false)?,
-            bn2: BatchNorm::new(params, &format!("{name}.bn2"), output)?,
-            downsample,
-        })
+        let first = layer(["conv1", "bn1"], shape)?;
+        let second = layer(["conv2", "bn2"], ConvShape { input: output, stride: 1, ..shape })?;
+        let reshapes = stride != 1 || input != output;
+        let downsample = reshapes.then(|| layer(["downsample.0", "downsample.1"], ConvShape { kernel: 1, ..shape }));
+        Ok(Self { first, second, downsample: downsample.transpose()? })
     }
 
     fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let shortcut = match &self.downsample {
-            Some((conv, bn)) => bn.forward(&conv.forward(x, mode)?, None, Activation::Identity, mode)?,
+            Some(downsample) => downsample.forward(x, None, Activation::Identity, mode)?,
             None => x.clone(),
         };
-        let y = self.bn1.forward(&self.conv1.forward(x, mode)?, None, Activation::Relu, mode)?;
-        self.bn2.forward(&self.conv2.forward(&y, mode)?, Some(&shortcut), Activation::Relu, mode)
+        let y = self.first.forward(x, None, Activation::Relu, mode)?;
+        self.second.forward(&y, Some(&shortcut), Activation::Relu, mode)
     }
 }

@@ -9,7 +9,7 @@ use twograin_ops::{self as ops, Activation, Pool2dConfig};
 
 use super::{
     Parameters,
-    layers::{BatchNorm, Conv2d, ConvShape, Dropout, Linear, Mode},
+    layers::{BatchNorm, Conv2d, ConvNorm, ConvShape, Dropout, Linear, Mode},
 };
 
 /// One size of the family.
@@ -44,7 +44,7 @@ impl VggConfig {
 /// A VGG network without its last linear layer.
 #[derive(Clone, Debug)]
 pub struct Vgg {
-    stages: Vec<Vec<(Conv2d, Option<BatchNorm>)>>,
+    stages: Vec<Vec<Layer>>,
     pooled: usize,
     linear: [Linear; 2],
     dropout: f64,
@@ -62,15 +62,13 @@ impl Vgg {
             for &output in *widths {
                 let shape = ConvShape { input, output, kernel: 3, stride: 1 };
                 let conv = Conv2d::new(params, &format!("features.{index}"), shape, true)?;
-                index += 1;
-                let bn = if config.batch_norm {
-                    index += 1;
-                    Some(BatchNorm::new(params, &format!("features.{}", index - 1), output)?)
+                stage.push(if config.batch_norm {
+                    let norm = BatchNorm::new(params, &format!("features.{}", index + 1), output)?;
+                    Layer::Normed(ConvNorm { conv, norm })
                 } else {
-                    None
-                };
-                stage.push((conv, bn));
-                index += 1;
+                    Layer::Plain(conv)
+                });
+                index += if config.batch_norm { 3 } else { 2 };
                 input = output;
             }
             stages.push(stage);
@@ -93,12 +91,8 @@ impl Vgg {
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let mut x = x.clone();
         for stage in &self.stages {
-            for (conv, bn) in stage {
-                x = conv.forward(&x, mode)?;
-                x = match bn {
-                    Some(bn) => bn.forward(&x, None, Activation::Relu, mode)?,
-                    None => ops::relu(mode.tape(), &x)?,
-                };
+            for layer in stage {
+                x = layer.forward(&x, mode)?;
             }
             x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig { kernel: 2, stride: 2, padding: 0 })?;
         }
@@ -109,5 +103,21 @@ impl Vgg {
             x = Dropout { p: self.dropout, index }.forward(&x, mode)?;
         }
         Ok(x)
+    }
+}
+
+/// A convolution, with or without batch norm, and ReLU.
+#[derive(Clone, Debug)]
+enum Layer {
+    Plain(Conv2d),
+    Normed(ConvNorm),
+}
+
+impl Layer {
+    fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        match self {
+            Self::Plain(conv) => conv.forward(x, Activation::Relu, mode),
+            Self::Normed(layer) => layer.forward(x, None, Activation::Relu, mode),
+        }
     }
 }

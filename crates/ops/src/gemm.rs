@@ -56,16 +56,11 @@ impl<'a, T: Float> MatMut<'a, T> {
         MatMut { start, rows, cols, row_stride, initialized: false, buffer: PhantomData }
     }
 
-    /// Fills each row with its value.
-    pub(crate) fn fill_rows(&mut self, values: &[T]) {
-        assert_eq!(values.len(), self.rows);
-        for (row, &value) in values.iter().enumerate() {
-            for col in 0..self.cols {
-                // SAFETY: the element is valid and exclusively ours by what `new` borrowed or `uninitialized` was promised.
-                unsafe { self.start.add(row * self.row_stride + col).write(value) };
-            }
-        }
-        self.initialized = true;
+    pub(crate) fn row(&mut self, row: usize) -> &mut [T] {
+        assert!(self.initialized && row < self.rows);
+        // SAFETY: the row's elements are initialised by the assertion, and valid and exclusively ours by what `new` borrowed or
+        // `uninitialized` was promised.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.row_stride), self.cols) }
     }
 }
 

@@ -46,8 +46,8 @@ mod tape;
 mod window;
 
 pub use activation::{Activation, relu};
-pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
-pub use conv::{Conv2dConfig, Padding, conv2d};
+pub use batch_norm::{BatchNormOutput, Statistics, batch_norm_eval, batch_norm_train};
+pub use conv::{Conv2dConfig, Padding, PreparedConv2d, conv2d};
 pub use dropout::dropout;
 pub use linear::linear;
 pub use pool::{Pool2dConfig, adaptive_avg_pool2d, global_avg_pool, max_pool2d};

@@ -9,7 +9,7 @@ use twograin::{
         container::{self, Entry},
     },
     model::{
-        Classifier, LossSpec, Mode, ModelSpec, Network, Output, Parameters, Tape, Targets,
+        Classifier, LossSpec, Mode, ModelSpec, Network, Output, Parameters, Prepared, Tape, Targets,
         densenet::{DenseNet, DenseNetConfig},
         resnet::{ResNet, ResNetConfig},
         vgg::{Vgg, VggConfig},
@@ -96,6 +96,7 @@ fn agrees_with_torchvision(expected: &Reference, side: usize, network: impl FnOn
     };
 
     agrees(&model.forward(&pixels, Mode::Evaluate).unwrap(), &expected.eval);
+    agrees(&model.forward(&pixels, Mode::Infer(&Prepared::default())).unwrap(), &expected.eval);
     let tape = Tape::new();
     let output = model.forward(&pixels, Mode::Train { tape: &tape, dropout_seed: 0 }).unwrap();
     agrees(&output, &expected.train);
@@ -178,7 +179,7 @@ fn tiny_backbones_have_less_than_a_million_parameters_and_take_any_input_size() 
         let model = Classifier::new(spec(backbone), 7, DType::F32, &Device::Cpu).unwrap();
         assert!(model.params().count() < 1_000_000, "{backbone}: {}", model.params().count());
         for side in [32, 33, 50, 97] {
-            let logits = model.logits(vec![0.1; 2 * 3 * side * side], side).unwrap();
+            let logits = model.predictor().logits(vec![0.1; 2 * 3 * side * side], side).unwrap();
             assert_eq!((logits.coarse.len(), logits.fine.map(|fine| fine.len())), (6, Some(10)));
         }
     }
@@ -189,8 +190,9 @@ fn an_images_logits_do_not_depend_on_its_batch() {
     for backbone in TINY {
         let model = Classifier::new(spec(backbone), 7, DType::F32, &Device::Cpu).unwrap();
         let pixels: Vec<f32> = noise(9 * 3 * 64 * 64, 1).map(|value| value as f32).collect();
-        let together = model.logits(pixels.clone(), 64).unwrap();
-        let singly: Vec<_> = pixels.chunks(3 * 64 * 64).map(|one| model.logits(one.to_vec(), 64).unwrap()).collect();
+        let together = model.predictor().logits(pixels.clone(), 64).unwrap();
+        let singly: Vec<_> =
+            pixels.chunks(3 * 64 * 64).map(|one| model.predictor().logits(one.to_vec(), 64).unwrap()).collect();
         let f64s = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
         let fine: Vec<f32> = singly.iter().flat_map(|one| one.fine.clone().unwrap()).collect();
         let coarse: Vec<f32> = singly.iter().flat_map(|one| one.coarse.clone()).collect();

@@ -53,32 +53,40 @@ pub fn batch_norm_train(
     Ok(BatchNormOutput { y, mean, var })
 }
 
-/// `activation(gamma (x - running_mean) / sqrt(running_var + eps) + beta + residual)`: batch norm with fixed statistics.
+/// Fixed statistics of each channel, as training has gathered them.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    /// `[c]`
+    pub mean: Tensor,
+    /// `[c]`
+    pub var: Tensor,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// `activation(gamma (x - mean) / sqrt(var + eps) + beta + residual)`: batch norm with fixed statistics.
 ///
-/// Shapes as in [`batch_norm_train`]; `running_mean`, `running_var`: `[c]`. Gradients flow to `x`, `gamma`, `beta` and
-/// `residual`, none to the statistics.
+/// Shapes as in [`batch_norm_train`]. Gradients flow to `x`, `gamma`, `beta` and `residual`, none to the statistics.
 ///
 /// # Errors
 /// If the shapes do not fit each other, or the tensors are not all `f32` or all `f64` on the CPU.
-#[expect(clippy::too_many_arguments, reason = "they are the terms of one formula")]
 pub fn batch_norm_eval(
     tape: Option<&Tape>,
     x: &Tensor,
     gamma: &Tensor,
     beta: &Tensor,
-    running_mean: &Tensor,
-    running_var: &Tensor,
+    statistics: &Statistics,
     residual: Option<&Tensor>,
-    eps: f64,
     activation: Activation,
 ) -> Result<Tensor> {
     const OP: &str = "batch_norm_eval";
     let [_, c, ..] = image_dims(OP, x)?;
-    ensure_alike(OP, &[x, running_mean, running_var])?;
-    ensure_per_channel(OP, x, c, "running_mean", running_mean)?;
-    ensure_per_channel(OP, x, c, "running_var", running_var)?;
-    let fixed = Moments { mean: running_mean.detach(), var: running_var.detach() };
-    Ok(apply(OP, tape, [x, gamma, beta], residual, Some(fixed), eps, activation)?.0)
+    let Statistics { mean, var, eps } = statistics;
+    ensure_alike(OP, &[x, mean, var])?;
+    ensure_per_channel(OP, x, c, "mean", mean)?;
+    ensure_per_channel(OP, x, c, "var", var)?;
+    let fixed = Moments { mean: mean.detach(), var: var.detach() };
+    Ok(apply(OP, tape, [x, gamma, beta], residual, Some(fixed), *eps, activation)?.0)
 }
 
 fn apply(

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::{
     columns::{Tile, sized},
+    epilogue::Epilogue,
     geometry::Geometry,
 };
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     float::Float,
     gemm::{Mat, MatMut, Parallelism, Store, multiply},
     parallel::DisjointMut,
+    simd::Isa,
 };
 
 /// Buffers that a thread keeps from tile to tile.
@@ -43,47 +45,45 @@ fn group_weights<'a, T>(g: &Geometry, weight: &'a [T], group: usize) -> Mat<'a, 
     Mat::new(&weight[group * rows * depth..], rows, depth, depth)
 }
 
-/// `y = weight · columns(x) + bias`
-pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+/// `y = epilogue(weight · columns(x))`
+pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], weight: &[T], epilogue: Epilogue<'_, T>) -> Vec<T> {
     // SAFETY: the tiles cover the output, and each writes the outputs of all groups.
-    unsafe { filled(g.output_len(), |y| forward_into(g, x, weight, bias, &DisjointMut::new(y))) }
+    unsafe { filled(g.output_len(), |y| forward_into(g, x, weight, epilogue, &DisjointMut::new(y))) }
 }
 
 fn forward_into<T: Float>(
     g: &Geometry,
     x: &[T],
     weight: &[T],
-    bias: Option<&[T]>,
+    epilogue: Epilogue<'_, T>,
     output: &DisjointMut<'_, MaybeUninit<T>>,
 ) {
+    let isa = Isa::detect();
     let filters = g.group_filters();
-    let product = |target: &mut MatMut<'_, T>, group: usize, inputs: Mat<'_, T>, parallelism: Parallelism| {
-        let store = match bias {
-            None => Store::Replace,
-            Some(bias) => {
-                target.fill_rows(&bias[group * filters..][..filters]);
-                Store::Add
-            }
-        };
-        multiply(target, store, group_weights(g, weight, group), inputs, parallelism);
-    };
     let each = |scratch: &mut Scratch<T>, tile: Tile, parallelism: Parallelism| {
         let columns = tile.columns(g);
         for group in 0..g.groups {
             let inputs = tile.gather_inputs(g, x, group, &mut scratch.inputs);
+            let weights = group_weights(g, weight, group);
             if let Some(start) = tile.output_in_place(g, group) {
                 // SAFETY: tiles do not overlap, nor do the groups of a tile.
                 let mut target = unsafe { output.matrix(start, filters, columns, g.out_area()) };
-                product(&mut target, group, inputs, parallelism);
+                multiply(&mut target, Store::Replace, weights, inputs, parallelism);
+                for row in 0..filters {
+                    let at = start + row * g.out_area();
+                    epilogue.apply(isa, group * filters + row, at..at + columns, target.row(row));
+                }
                 continue;
             }
             let outputs = sized(&mut scratch.outputs, filters * columns);
-            product(&mut MatMut::new(outputs, filters, columns), group, inputs, parallelism);
-            for (row, values) in outputs.chunks_exact(columns).enumerate() {
-                for (outputs, columns) in tile.outputs(g, group * filters + row) {
+            multiply(&mut MatMut::new(outputs, filters, columns), Store::Replace, weights, inputs, parallelism);
+            for (filter, values) in (group * filters..).zip(outputs.chunks_exact_mut(columns)) {
+                for (outputs, columns) in tile.outputs(g, filter) {
+                    let values = &mut values[columns];
+                    epilogue.apply(isa, filter, outputs.clone(), values);
                     // SAFETY: tiles do not overlap, nor do their images and filters.
                     let target = unsafe { output.slice(outputs) };
-                    target.write_copy_of_slice(&values[columns]);
+                    target.write_copy_of_slice(values);
                 }
             }
         }
@@ -93,7 +93,7 @@ fn forward_into<T: Float>(
 
 pub(super) fn backward_data<T: Float>(g: &Geometry, dy: &[T], weight: &[T]) -> Vec<T> {
     match g.backward_data() {
-        Some(transposed) => forward(&transposed, dy, &flipped(g, weight), None),
+        Some(transposed) => forward(&transposed, dy, &flipped(g, weight), Epilogue::bias(None)),
         None => scattered(g, dy, weight),
     }
 }

@@ -2,21 +2,19 @@
 
 use rayon::prelude::*;
 
-use super::geometry::Geometry;
+use super::{epilogue::Epilogue, geometry::Geometry};
 use crate::{
     float::Float,
     simd::{Isa, Kernel, sum_lanes},
 };
 
-pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], weight: &[T], epilogue: Epilogue<'_, T>) -> Vec<T> {
     let isa = Isa::detect();
     let mut y = vec![T::ZERO; g.output_len()];
     y.par_chunks_mut(g.out_area()).zip(x.par_chunks(g.area())).enumerate().for_each(|(plane, (y, x))| {
         let channel = plane % g.channels;
-        if let Some(bias) = bias {
-            y.fill(bias[channel]);
-        }
         isa.run(AddProducts { g, x, weight: &weight[channel * g.taps()..][..g.taps()], y });
+        epilogue.apply(isa, channel, plane * g.out_area()..(plane + 1) * g.out_area(), y);
     });
     y
 }

@@ -110,6 +110,11 @@ impl Geometry {
         self.out_height * self.out_width
     }
 
+    /// `[n, o, h', w']`
+    pub fn out_dims(&self) -> [usize; 4] {
+        [self.batch, self.filters, self.out_height, self.out_width]
+    }
+
     pub fn input_len(&self) -> usize {
         self.batch * self.channels * self.area()
     }

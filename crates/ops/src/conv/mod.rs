@@ -12,9 +12,13 @@ use crate::{
 mod columns;
 mod dense;
 mod depthwise;
+mod epilogue;
 mod geometry;
+mod prepared;
 
+use epilogue::Epilogue;
 use geometry::Geometry;
+pub use prepared::PreparedConv2d;
 
 /// Zeros around an image, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,13 +114,14 @@ impl CustomOp2 for Conv2d {
             let x = elements::<T>(self.name(), x, x_layout)?;
             let weight = elements(self.name(), weight, weight_layout)?;
             let bias = self.bias.as_ref().map(Tensor::to_vec1::<T>).transpose()?;
+            let epilogue = Epilogue::bias(bias.as_deref());
             storage(if g.is_depthwise() {
-                depthwise::forward(g, x, weight, bias.as_deref())
+                depthwise::forward(g, x, weight, epilogue)
             } else {
-                dense::forward(g, x, weight, bias.as_deref())
+                dense::forward(g, x, weight, epilogue)
             })
         });
-        Ok((y, Shape::from((g.batch, g.filters, g.out_height, g.out_width))))
+        Ok((y, Shape::from(g.out_dims().to_vec())))
     }
 }
 

@@ -1,6 +1,6 @@
 use candle_core::{DType, Result, Tensor, Var};
 use proptest::prelude::*;
-use twograin_ops::{Activation, BatchNormOutput, batch_norm_eval, batch_norm_train};
+use twograin_ops::{Activation, BatchNormOutput, Statistics, batch_norm_eval, batch_norm_train};
 
 use crate::support::{
     assert_close, bits, check_gradients, differentiate, flat, flat64, tensor, var, weighted_sum, with_threads,
@@ -24,6 +24,10 @@ fn reference(
         Activation::Identity => Ok(y),
         Activation::Relu => y.relu(),
     }
+}
+
+fn fixed(mean: &Tensor, var: &Tensor) -> Statistics {
+    Statistics { mean: mean.clone(), var: var.clone(), eps: EPS }
 }
 
 fn moments(x: &Tensor) -> (Tensor, Tensor) {
@@ -58,7 +62,7 @@ proptest! {
         assert_close("y", &flat(&got.y), &expected, 1e-11);
         assert_close("mean", &flat(&got.mean), &flat(&mean), 1e-13);
         assert_close("var", &flat(&got.var), &flat(&var), 1e-13);
-        let got = batch_norm_eval(None, &x, &gamma, &beta, &mean, &var, residual.as_ref(), EPS, activation);
+        let got = batch_norm_eval(None, &x, &gamma, &beta, &fixed(&mean, &var), residual.as_ref(), activation);
         assert_close("y of eval", &flat(&got.unwrap()), &expected, 1e-11);
 
         let single = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
@@ -80,7 +84,7 @@ proptest! {
         });
         let (mean, var) = (tensor(5, &shape[1..2]), tensor(6, &shape[1..2]).abs().unwrap());
         check_gradients(&operands, |tape, t| {
-            batch_norm_eval(tape, &t[0], &t[1], &t[2], &mean, &var, t.get(3), EPS, activation)
+            batch_norm_eval(tape, &t[0], &t[1], &t[2], &fixed(&mean, &var), t.get(3), activation)
         });
     }
 
@@ -97,7 +101,7 @@ proptest! {
             if train {
                 return Ok(batch_norm_train(tape, &t[0], &t[1], &t[2], t.get(3), EPS, activation)?.y);
             }
-            batch_norm_eval(tape, &t[0], &t[1], &t[2], &fixed_mean, &fixed_var, t.get(3), EPS, activation)
+            batch_norm_eval(tape, &t[0], &t[1], &t[2], &fixed(&fixed_mean, &fixed_var), t.get(3), activation)
         });
         for (i, operand) in operands.iter().enumerate() {
             let [expected, got] = [&expected, &got].map(|gradients| flat::<f64>(gradients.get(operand).unwrap()));

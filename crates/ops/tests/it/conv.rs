@@ -1,6 +1,6 @@
 use candle_core::{DType, Var};
 use proptest::prelude::*;
-use twograin_ops::{Conv2dConfig, Padding, conv2d};
+use twograin_ops::{Activation, Conv2dConfig, Padding, PreparedConv2d, Statistics, batch_norm_eval, conv2d};
 
 use crate::support::{
     assert_close, assert_within, bits, check_gradients, differentiate, flat, flat64, tensor, values, var, with_threads,
@@ -201,6 +201,31 @@ fn the_bias_is_added_once() {
         let plain = conv2d(None, &x, &weight, None, case.config).unwrap();
         let expected = plain.broadcast_add(&bias.reshape((1, (), 1, 1)).unwrap()).unwrap();
         assert_close("y", &flat(&got), &flat(&expected), 1e-13);
+    }
+}
+
+#[test]
+fn prepared_convolutions_are_those_with_the_batch_norm_after_them() {
+    for case in large_cases() {
+        let filters = &case.weight()[..1];
+        let (x, weight, bias) = (tensor(1, &case.x()), tensor(2, &case.weight()), tensor(3, filters));
+        let (gamma, beta, residual) = (tensor(4, filters), tensor(5, filters), tensor(6, &case.out()));
+        let statistics = Statistics { mean: tensor(7, filters), var: tensor(8, filters).sqr().unwrap(), eps: 1e-3 };
+        for (bias, residual, activation) in [
+            (None, None, Activation::Relu),
+            (Some(&bias), None, Activation::Identity),
+            (Some(&bias), Some(&residual), Activation::Relu),
+            (None, Some(&residual), Activation::Identity),
+        ] {
+            let y = conv2d(None, &x, &weight, bias, case.config).unwrap();
+            let expected = batch_norm_eval(None, &y, &gamma, &beta, &statistics, residual, activation).unwrap();
+            let prepared = PreparedConv2d::new(&weight, bias, Some((&statistics, [&gamma, &beta])), case.config);
+            let got = prepared.unwrap().forward(&x, residual, activation).unwrap();
+            assert_close("folded", &flat(&got), &flat(&expected), 1e-11);
+            let prepared = PreparedConv2d::new(&weight, bias, None, case.config).unwrap();
+            let got = prepared.forward(&x, None, Activation::Identity).unwrap();
+            assert_eq!(flat::<f64>(&got), flat::<f64>(&y));
+        }
     }
 }
 

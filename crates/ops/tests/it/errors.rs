@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use twograin_ops::{
-    Activation, Conv2dConfig, Padding, Pool2dConfig, adaptive_avg_pool2d, batch_norm_eval, batch_norm_train, conv2d,
-    dropout, linear, max_pool2d, relu,
+    Activation, Conv2dConfig, Padding, Pool2dConfig, PreparedConv2d, Statistics, adaptive_avg_pool2d, batch_norm_eval,
+    batch_norm_train, conv2d, dropout, linear, max_pool2d, relu,
 };
 
 fn zeros(shape: &[usize]) -> Tensor {
@@ -35,6 +35,11 @@ fn convolution_names_the_shapes_that_do_not_fit() {
     refused(conv2d(None, &x, &weight, Some(&zeros(&[3])), config), &["bias [4]", "[3]"]);
     let double = weight.to_dtype(DType::F64).unwrap();
     refused(conv2d(None, &x, &double, None, config), &["F32", "F64"]);
+    let prepared = PreparedConv2d::new(&weight, None, None, Conv2dConfig::default()).unwrap();
+    refused(
+        prepared.forward(&x, Some(&zeros(&[2, 4, 5, 6])), Activation::Identity),
+        &["residual", "[2, 4, 6, 6]", "[2, 4, 5, 6]"],
+    );
     let half = |t: &Tensor| t.to_dtype(DType::F16).unwrap();
     refused(conv2d(None, &half(&x), &half(&weight), None, config), &["F16"]);
 }
@@ -53,9 +58,10 @@ fn batch_norm_names_the_operand_that_does_not_fit() {
     refused(train(&[2, 3, 4], 3, 3, None), &["[2, 3, 4]"]);
     refused(train(&[1, 3, 1, 1], 3, 3, None), &["more than one value per channel"]);
     let (x, c) = (zeros(&[1, 3, 1, 1]), zeros(&[3]));
-    assert!(batch_norm_eval(None, &x, &c, &c, &c, &c, None, 1e-5, Activation::Identity).is_ok());
-    let wrong = batch_norm_eval(None, &x, &c, &c, &c, &zeros(&[1, 3]), None, 1e-5, Activation::Identity);
-    refused(wrong, &["running_var [3]", "[1, 3]"]);
+    let statistics = |var: &Tensor| Statistics { mean: c.clone(), var: var.clone(), eps: 1e-5 };
+    assert!(batch_norm_eval(None, &x, &c, &c, &statistics(&c), None, Activation::Identity).is_ok());
+    let wrong = batch_norm_eval(None, &x, &c, &c, &statistics(&zeros(&[1, 3])), None, Activation::Identity);
+    refused(wrong, &["var [3]", "[1, 3]"]);
 }
 
 #[test]
