@@ -2,6 +2,12 @@
 
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType, bail};
 
+use crate::{
+    product::{self, Tile},
+    scratch::Pool,
+    simd::Isa,
+};
+
 /// `f32`, or `f64` for gradient checks.
 pub(crate) trait Float: WithDType + Default {
     const ZERO: Self;
@@ -11,6 +17,13 @@ pub(crate) trait Float: WithDType + Default {
     fn is_nan(self) -> bool;
     /// The elements of a storage of this type.
     fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+    /// Buffers of this type that wait for their next use.
+    fn pool() -> &'static Pool<Self>;
+    /// Computes rows of a product, and returns how many.
+    ///
+    /// # Safety
+    /// The tile's pointers must be valid for its rows.
+    unsafe fn tile(isa: Isa, tile: Tile<Self>) -> usize;
 }
 
 impl Float for f32 {
@@ -25,6 +38,17 @@ impl Float for f32 {
     fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]> {
         if let CpuStorage::F32(elements) = storage { Some(elements) } else { None }
     }
+
+    fn pool() -> &'static Pool<Self> {
+        static POOL: Pool<f32> = Pool::new(Vec::new());
+        &POOL
+    }
+
+    // SAFETY: the caller's promise is the one `single` asks for.
+    unsafe fn tile(isa: Isa, tile: Tile<Self>) -> usize {
+        // SAFETY: as the caller promises.
+        unsafe { product::single(isa, tile) }
+    }
 }
 
 impl Float for f64 {
@@ -38,6 +62,17 @@ impl Float for f64 {
 
     fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]> {
         if let CpuStorage::F64(elements) = storage { Some(elements) } else { None }
+    }
+
+    fn pool() -> &'static Pool<Self> {
+        static POOL: Pool<f64> = Pool::new(Vec::new());
+        &POOL
+    }
+
+    // SAFETY: the caller's promise is the one `portable` asks for.
+    unsafe fn tile(_isa: Isa, tile: Tile<Self>) -> usize {
+        // SAFETY: as the caller promises.
+        unsafe { product::portable(tile) }
     }
 }
 

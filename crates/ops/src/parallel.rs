@@ -23,12 +23,30 @@ impl<'a, T> DisjointMut<'a, T> {
         DisjointMut { start: buffer.as_mut_ptr(), len: buffer.len(), buffer: PhantomData }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn start(&self) -> *mut T {
+        self.start
+    }
+
     /// # Safety
     /// No element of `range` may be part of another slice or matrix that is still in use.
     pub(crate) unsafe fn slice(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: in bounds by the assertion, borrowed exclusively for 'a by `new`, and disjoint by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+
+    /// A slice of a length known in advance.
+    ///
+    /// # Safety
+    /// As for [`slice`](Self::slice).
+    pub(crate) unsafe fn array<const N: usize>(&self, start: usize) -> &'a mut [T; N] {
+        assert!(start <= self.len && N <= self.len - start);
+        // SAFETY: as in `slice`; an array is laid out as a slice of its length.
+        unsafe { &mut *self.start.add(start).cast::<[T; N]>() }
     }
 }
 

@@ -1,7 +1,7 @@
-//! Element-wise loops and sums, compiled twice: for AVX2 and for any machine.
+//! Element-wise loops and sums, compiled three times: for AVX-512, for AVX2 and for any machine.
 //!
 //! A [`Kernel`] is plain Rust that the compiler can vectorise: sums run in [`LANES`] independent accumulators, as the compiler
-//! may not reorder them itself. Neither version fuses multiply and add, so both give the same bits.
+//! may not reorder them itself. No version fuses multiply and add, so all give the same bits.
 
 use crate::float::Float;
 
@@ -19,21 +19,45 @@ pub(crate) trait Kernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Isa {
     avx2: bool,
+    /// With AVX2.
+    fma: bool,
+    avx512: bool,
 }
 
 impl Isa {
     #[cfg_attr(not(test), expect(dead_code, reason = "the tests compare the detected path with it"))]
-    pub(crate) const PORTABLE: Isa = Isa { avx2: false };
+    pub(crate) const PORTABLE: Isa = Isa { avx2: false, fma: false, avx512: false };
 
     pub(crate) fn detect() -> Isa {
         #[cfg(target_arch = "x86_64")]
-        return Isa { avx2: is_x86_feature_detected!("avx2") };
+        return Isa {
+            avx2: is_x86_feature_detected!("avx2"),
+            fma: is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            avx512: is_x86_feature_detected!("avx512f"),
+        };
         #[cfg(not(target_arch = "x86_64"))]
-        Isa { avx2: false }
+        Isa { avx2: false, fma: false, avx512: false }
+    }
+
+    /// Whether the processor has AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_fma(self) -> bool {
+        self.fma
+    }
+
+    /// Whether the processor has the foundation of AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_avx512(self) -> bool {
+        self.avx512
     }
 
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_arch = "x86_64")]
+        if self.avx512 {
+            // SAFETY: `avx512` is private to this module and only `detect` sets it, after asking the processor.
+            return unsafe { run_avx512(kernel) };
+        }
         #[cfg(target_arch = "x86_64")]
         if self.avx2 {
             // SAFETY: `avx2` is private to this module and only `detect` sets it, after asking the processor.
@@ -41,6 +65,12 @@ impl Isa {
         }
         kernel.run()
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run()
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -69,7 +69,7 @@ fn every_objective_learns_sixteen_images_by_heart() {
     for &objective in Objective::ALL {
         for backbone in [Backbone::ResNetTiny, Backbone::VggTiny, Backbone::DenseNetTiny] {
             let spec = spec(backbone, objective, |spec| {
-                (spec.epochs, spec.batch_size, spec.learning_rate) = (80, 16, 5e-3);
+                (spec.epochs, spec.batch_size, spec.learning_rate) = (120, 16, 5e-3);
                 spec.coarse_input = CoarseInput::Logits;
             });
             let (_, events) = finished(&spec, &data);

@@ -15,6 +15,7 @@ mod depthwise;
 mod epilogue;
 mod geometry;
 mod prepared;
+mod winograd;
 
 use epilogue::Epilogue;
 use geometry::Geometry;
@@ -117,6 +118,8 @@ impl CustomOp2 for Conv2d {
             let epilogue = Epilogue::bias(bias.as_deref());
             storage(if g.is_depthwise() {
                 depthwise::forward(g, x, weight, epilogue)
+            } else if winograd::applies(g) {
+                winograd::forward(g, x, &winograd::transformed_weight(g, weight, false), epilogue)
             } else {
                 dense::forward(g, x, weight, epilogue)
             })
@@ -145,6 +148,8 @@ impl CustomOp2 for BackwardData {
             let weight = elements(self.name(), weight, weight_layout)?;
             storage(if self.0.is_depthwise() {
                 depthwise::backward_data(&self.0, dy, weight)
+            } else if let Some(g) = self.0.backward_data().filter(winograd::applies) {
+                winograd::forward(&g, dy, &winograd::transformed_weight(&g, weight, true), Epilogue::bias(None))
             } else {
                 dense::backward_data(&self.0, dy, weight)
             })
@@ -174,6 +179,8 @@ impl CustomOp2 for BackwardWeight {
             let dy = elements(self.name(), dy, dy_layout)?;
             storage(if self.0.is_depthwise() {
                 depthwise::backward_weight(&self.0, x, dy)
+            } else if winograd::applies(&self.0) {
+                winograd::backward_weight(&self.0, x, dy)
             } else {
                 dense::backward_weight(&self.0, x, dy)
             })

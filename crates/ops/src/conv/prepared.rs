@@ -1,8 +1,10 @@
 //! Convolution with weights that stay: inference.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use std::sync::OnceLock;
 
-use super::{Conv2dConfig, dense, depthwise, epilogue::Epilogue, geometry::Geometry};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+
+use super::{Conv2dConfig, dense, depthwise, epilogue::Epilogue, geometry::Geometry, winograd};
 use crate::{
     activation::Activation,
     batch_norm::Statistics,
@@ -15,6 +17,8 @@ pub struct PreparedConv2d {
     weight: Tensor,
     bias: Option<Tensor>,
     config: Conv2dConfig,
+    /// For Winograd's way; made when it is first used.
+    transformed: OnceLock<Tensor>,
 }
 
 impl PreparedConv2d {
@@ -33,7 +37,7 @@ impl PreparedConv2d {
         let weight = weight.detach().contiguous()?;
         let bias = bias.map(Tensor::detach);
         let Some((Statistics { mean, var, eps }, [gamma, beta])) = norm else {
-            return Ok(PreparedConv2d { weight, bias, config });
+            return Ok(PreparedConv2d { weight, bias, config, transformed: OnceLock::new() });
         };
         // In double precision: this is done once.
         let double = |t: &Tensor| t.detach().to_dtype(DType::F64);
@@ -44,7 +48,8 @@ impl PreparedConv2d {
         };
         let bias = ((shift * &scale)? + double(beta)?)?.to_dtype(weight.dtype())?;
         let scale = scale.to_dtype(weight.dtype())?.reshape(((), 1, 1, 1))?;
-        Ok(PreparedConv2d { weight: weight.broadcast_mul(&scale)?, bias: Some(bias), config })
+        let weight = weight.broadcast_mul(&scale)?;
+        Ok(PreparedConv2d { weight, bias: Some(bias), config, transformed: OnceLock::new() })
     }
 
     /// `activation(conv2d(x) + residual)`; `residual` is shaped as the output. No gradients flow.
@@ -80,19 +85,34 @@ struct Forward<'a> {
 impl Forward<'_> {
     fn run<T: Float>(&self, x: &[T], residual: Option<&[T]>) -> Result<(CpuStorage, Shape)> {
         let g = &self.geometry;
-        let (weight, layout) = self.prepared.weight.storage_and_layout();
-        let candle_core::Storage::Cpu(weight) = &*weight else {
-            bail!("conv2d: weight and x are on different devices")
-        };
-        let weight = elements::<T>("conv2d", weight, layout)?;
         let bias = self.prepared.bias.as_ref().map(Tensor::to_vec1::<T>).transpose()?;
         let epilogue = Epilogue { bias: bias.as_deref(), residual, activation: self.activation };
-        let y = if g.is_depthwise() {
-            depthwise::forward(g, x, weight, epilogue)
+        let weight = &self.prepared.weight;
+        let y = if winograd::applies(g) {
+            if self.prepared.transformed.get().is_none() {
+                let values =
+                    with_elements(weight, |weight| Ok(winograd::transformed_weight::<T>(g, weight, false).to_vec()))?;
+                let len = values.len();
+                // Another thread may have been faster; then this one's is dropped.
+                let _ = self.prepared.transformed.set(Tensor::from_vec(values, len, &Device::Cpu)?);
+            }
+            let Some(transformed) = self.prepared.transformed.get() else { bail!("conv2d: no transformed weight") };
+            with_elements(transformed, |transformed| Ok(winograd::forward(g, x, transformed, epilogue)))?
+        } else if g.is_depthwise() {
+            with_elements(weight, |weight| Ok(depthwise::forward(g, x, weight, epilogue)))?
         } else {
-            dense::forward(g, x, weight, epilogue)
+            with_elements(weight, |weight| Ok(dense::forward(g, x, weight, epilogue)))?
         };
         Ok((storage(y), Shape::from(g.out_dims().to_vec())))
+    }
+}
+
+/// Calls `f` with the elements of a tensor on the CPU.
+fn with_elements<T: Float, R>(tensor: &Tensor, f: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(values) => f(elements("conv2d", values, layout)?),
+        Storage::Cuda(_) | Storage::Metal(_) => bail!("conv2d: weight and x are on different devices"),
     }
 }
 
