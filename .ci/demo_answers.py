@@ -43,7 +43,7 @@ address = within(20, "an address", lambda: re.search(r"http://[\w.:\[\]]+", outp
 within(30, "/healthz answers", lambda: get("/healthz"))
 within(30, "/readyz answers", lambda: get("/readyz"))
 within(30, "a page", lambda: "<html" in get("/"))
-within(120, "six runs are queued", lambda: len(runs()) == 6)
+within(120, "nine runs are queued", lambda: len(runs()) == 9)
 within(180, "the first run is under way", lambda: any(run["status"] != "queued" for run in runs()))
 within(600, "the whole comparison is there", lambda: all(run["status"] not in ("queued", "running") for run in runs()))
 failed = [run["error"] for run in runs() if run["status"] == "failed"]

@@ -63,8 +63,8 @@ enum Command {
 
     /// Start the server with the built-in demo data set and train its comparison
     ///
-    /// Draws a data set of small scenes (drawn, not photographed) the first time, imports it as `demo`, and queues six runs:
-    /// the backbones vgg-tiny and resnet-tiny at 64 pixels, each with the three objectives. Run again, it goes on from what is
+    /// Draws a data set of small scenes (drawn, not photographed) the first time, imports it as `demo`, and queues nine runs:
+    /// the backbones vgg-tiny, resnet-tiny and densenet-tiny at 64 pixels, each with the three objectives. Run again, it goes on from what is
     /// there. Everything else is as in `twograin serve`.
     #[command(after_long_help = serve::DEMO_EXAMPLES)]
     Demo(ServeArgs),
