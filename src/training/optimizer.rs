@@ -1,6 +1,7 @@
-//! Optimizers, with PyTorch's semantics. candle's SGD has no momentum.
+//! Optimizers, with PyTorch's semantics. candle's SGD has no momentum; both update in place here.
 
 use candle_core::{Result, Tensor, Var, backprop::GradStore};
+use twograin_ops::{AdamW, adamw_step, sgd_step};
 
 use crate::domain::{
     RunSpec,
@@ -50,30 +51,26 @@ impl Optimizer {
     /// One step. A variable without a gradient stays.
     pub fn step(&mut self, grads: &GradStore, learning_rate: f64) -> Result<()> {
         self.steps += 1;
-        for slot in &mut self.slots {
-            // Detached: what is remembered must not hold on to the graph it came from.
-            let Some(grad) = grads.get(&slot.var).map(Tensor::detach) else { continue };
-            let weight = slot.var.as_detached_tensor();
-            let next = match (self.algorithm, &mut slot.second) {
-                // v ← μv + g + λw; w ← w − ηv
+        for slot in &self.slots {
+            let Some(gradient) = grads.get(&slot.var) else { continue };
+            let gradient = gradient.contiguous()?;
+            let weight = slot.var.as_tensor();
+            match (self.algorithm, &slot.second) {
                 (Algorithm::Sgd, _) => {
-                    let grad = (grad + (&weight * self.weight_decay)?)?;
-                    slot.first = ((&slot.first * self.momentum)? + grad)?;
-                    weight - (&slot.first * learning_rate)?
+                    sgd_step(weight, &slot.first, &gradient, self.momentum, self.weight_decay, learning_rate)?;
                 }
-                // m ← β₁m + (1 − β₁)g; s ← β₂s + (1 − β₂)g²; w ← (1 − ηλ)w − η m̂ / (√ŝ + ε)
                 (Algorithm::AdamW, Some(second)) => {
-                    let (beta1, beta2) = (self.momentum, Self::BETA2);
-                    slot.first = ((&slot.first * beta1)? + (&grad * (1.0 - beta1))?)?;
-                    *second = ((&*second * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
-                    let rate = learning_rate / (1.0 - beta1.powi(self.steps));
-                    let root = (&*second / (1.0 - beta2.powi(self.steps)))?.sqrt()?;
-                    let kept = (weight * (1.0 - learning_rate * self.weight_decay))?;
-                    kept - ((&slot.first * rate)? / (root + Self::EPS)?)?
+                    let config = AdamW {
+                        beta1: self.momentum,
+                        beta2: Self::BETA2,
+                        eps: Self::EPS,
+                        weight_decay: self.weight_decay,
+                        step: self.steps,
+                    };
+                    adamw_step(weight, [&slot.first, second], &gradient, config, learning_rate)?;
                 }
-                (Algorithm::AdamW, None) => continue,
-            };
-            slot.var.set(&next?)?;
+                (Algorithm::AdamW, None) => {}
+            }
         }
         Ok(())
     }

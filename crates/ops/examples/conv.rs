@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Result, Tensor, Var};
 use twograin_ops::{Conv2dConfig, Padding, Tape, conv2d};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<()> {
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let [channels, filters, pixels, kernel, stride, groups, batch, steps] = numbers[..] else {

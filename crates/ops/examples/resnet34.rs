@@ -1,5 +1,5 @@
 //! Times a train step of a ResNet34 made of these operations, part by part. For work on the operations; run by hand:
-//! `cargo run -p twograin-ops --example resnet34 -- PIXELS BATCH STEPS`.
+//! `cargo run --release -p twograin-ops --example resnet34 -- PIXELS BATCH STEPS`.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,9 @@ use twograin_ops::{
     Activation, Conv2dConfig, Padding, Pool2dConfig, Tape, batch_norm_train, conv2d, global_avg_pool, linear,
     max_pool2d,
 };
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Convolution without bias and the batch norm after it.
 struct ConvNorm {

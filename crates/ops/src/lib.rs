@@ -38,6 +38,7 @@ mod dropout;
 mod float;
 mod gemm;
 mod linear;
+mod optimizer;
 mod parallel;
 mod pool;
 mod product;
@@ -52,6 +53,7 @@ pub use batch_norm::{BatchNormOutput, Statistics, batch_norm_eval, batch_norm_tr
 pub use conv::{Conv2dConfig, Padding, PreparedConv2d, conv2d};
 pub use dropout::dropout;
 pub use linear::linear;
+pub use optimizer::{AdamW, adamw_step, sgd_step};
 pub use pool::{Pool2dConfig, adaptive_avg_pool2d, global_avg_pool, max_pool2d};
 pub use reshape::{cat, crop, flatten};
 pub use tape::Tape;

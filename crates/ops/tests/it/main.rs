@@ -6,6 +6,7 @@ mod conv;
 mod dropout;
 mod errors;
 mod linear;
+mod optimizer;
 mod pool;
 mod support;
 mod tape;
