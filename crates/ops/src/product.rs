@@ -205,3 +205,53 @@ unsafe fn fma<const ROWS: usize>(tile: Tile<f32>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave<T: Float>(len: usize, step: f64) -> Vec<T> {
+        (0..len).map(|i| T::from_f64((i as f64 * step).sin())).collect()
+    }
+
+    /// On each instruction set, both ways the left operand can lie, and more rows than a kernel takes at once.
+    fn check<T: Float>(tolerance: f64) {
+        for isa in Isa::available() {
+            for (rows, depth) in (1..20).map(|rows| (rows, 1 + rows * 7 % 33)) {
+                for (a_row, a_step) in [(depth + 3, 1), (1, rows + 5)] {
+                    let a = wave::<T>(rows * a_row + depth * a_step, 0.7);
+                    let b = wave::<T>(depth * PANEL, 1.3);
+                    let (start, stride) = (5, PANEL + 16);
+                    let before = wave::<T>(start + rows * stride, 2.1);
+                    for add in [false, true] {
+                        let mut out = before.clone();
+                        let product = Product { a: &a, a_row, a_step, b: &b, rows, depth };
+                        let target = DisjointMut::new(&mut out);
+                        // SAFETY: nothing else uses the buffer.
+                        unsafe { product.run(isa, &target, Rows { start, stride }, add) };
+                        for (at, (&got, &before)) in out.iter().zip(&before).enumerate() {
+                            let (row, column) = (at.wrapping_sub(start) / stride, at.wrapping_sub(start) % stride);
+                            let outside = at < start || row >= rows || column >= PANEL;
+                            let sum = |step: usize| {
+                                a[row * a_row + step * a_step].to_f64() * b[step * PANEL + column].to_f64()
+                            };
+                            let kept = if add || outside { before.to_f64() } else { 0. };
+                            let expected = kept + if outside { 0. } else { (0..depth).map(sum).sum::<f64>() };
+                            assert!(
+                                (got.to_f64() - expected).abs() <= tolerance,
+                                "{isa:?} {rows} {depth} {at}: {got} {expected}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_kernel_gives_the_product_and_touches_nothing_else() {
+        // Sums of at most 34 terms of size at most 1.
+        check::<f32>(34. * 34. * f64::from(f32::EPSILON));
+        check::<f64>(34. * 34. * f64::EPSILON);
+    }
+}

@@ -39,6 +39,13 @@ impl Isa {
         Isa { avx2: false, fma: false, avx512: false }
     }
 
+    /// What this processor can do, from the least on.
+    #[cfg(test)]
+    pub(crate) fn available() -> [Isa; 3] {
+        let best = Isa::detect();
+        [Isa::PORTABLE, Isa { avx512: false, ..best }, best]
+    }
+
     /// Whether the processor has AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn has_fma(self) -> bool {
