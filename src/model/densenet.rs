@@ -91,19 +91,11 @@ impl DenseNet {
             if let Some((norm, conv)) = transition {
                 let narrow =
                     conv.forward(&norm.forward(&x, None, Activation::Relu, mode)?, Activation::Identity, mode)?;
-                x = halve(&narrow, mode)?;
+                x = ops::avg_pool2d(mode.tape(), &narrow, Pool2dConfig { kernel: 2, stride: 2, padding: 0 })?;
             }
         }
         ops::global_avg_pool(mode.tape(), &self.norm5.forward(&x, None, Activation::Relu, mode)?)
     }
-}
-
-/// The mean of each 2×2 square; the last row and column of an odd map are left out, as torch does.
-fn halve(x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-    let (_, _, height, width) = x.dims4()?;
-    let (rows, columns) = (height / 2, width / 2);
-    let x = ops::crop(mode.tape(), x, (2 * rows, 2 * columns))?;
-    ops::adaptive_avg_pool2d(mode.tape(), &x, (rows, columns))
 }
 
 /// A 1×1 convolution that narrows the map and a 3×3 one, each after batch norm and ReLU.

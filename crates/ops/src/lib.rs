@@ -54,6 +54,6 @@ pub use conv::{Conv2dConfig, Padding, PreparedConv2d, conv2d};
 pub use dropout::dropout;
 pub use linear::linear;
 pub use optimizer::{AdamW, adamw_step, sgd_step};
-pub use pool::{Pool2dConfig, adaptive_avg_pool2d, global_avg_pool, max_pool2d};
-pub use reshape::{cat, crop, flatten};
+pub use pool::{Pool2dConfig, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, max_pool2d};
+pub use reshape::{cat, flatten};
 pub use tape::Tape;

@@ -36,21 +36,3 @@ pub fn cat(tape: Option<&Tape>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     })?;
     Ok(y)
 }
-
-/// The first `size.0` rows and `size.1` columns of `x` `[n, c, h, w]`.
-///
-/// # Errors
-/// If `x` is smaller, empty, neither `f32` nor `f64`, or not on the CPU.
-pub fn crop(tape: Option<&Tape>, x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-    ensure_alike("crop", &[x])?;
-    let [_, _, h, w] = image_dims("crop", x)?;
-    if size == (h, w) {
-        return Ok(x.clone());
-    }
-    let y = x.detach().narrow(2, 0, size.0)?.narrow(3, 0, size.1)?.contiguous()?;
-    record(tape, [Some(x)], &y, move |dy, [to_x], gradients| {
-        gradients
-            .add(to_x, || dy.pad_with_zeros(2, 0, h - size.0)?.pad_with_zeros(3, 0, w - size.1)?.force_contiguous())
-    })?;
-    Ok(y)
-}

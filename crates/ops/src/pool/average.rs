@@ -1,10 +1,11 @@
-//! Average pooling over bins that cover the image.
+//! Average pooling, over windows or over bins that cover the image.
 
 use std::ops::Range;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::Pool2dConfig;
 use crate::{
     float::{Float, elements, ensure_alike, image_dims, storage, with_float},
     reshape::flatten,
@@ -33,12 +34,21 @@ pub fn adaptive_avg_pool2d(tape: Option<&Tape>, x: &Tensor, out: (usize, usize))
     if out.0 * out.1 == 0 {
         bail!("adaptive_avg_pool2d: expected a non-empty output, got {out:?}")
     }
-    let pool = AveragePool { planes: (n, c), input: (height, width), output: out };
-    let y = x.contiguous()?.apply_op1_no_bwd(&pool)?;
-    record(tape, [Some(x)], &y, move |dy, [to_x], gradients| {
-        gradients.add(to_x, || dy.apply_op1_no_bwd(&AveragePoolBackward(pool)))
-    })?;
-    Ok(y)
+    let pool = AveragePool { planes: (n, c), input: (height, width), output: out, window: None };
+    pool.apply(tape, x)
+}
+
+/// The mean of each window, of which zeros around the image are part. `x`: `[n, c, h, w]`; returns `[n, c, h', w']`,
+/// `h' = (h + 2 padding - kernel) / stride + 1`, rounded down. As PyTorch's `avg_pool2d`.
+///
+/// # Errors
+/// If the window is empty, larger than the padded image, or fits into the padding (`kernel < 2 padding`), or if `x` is empty,
+/// neither `f32` nor `f64`, or not on the CPU.
+pub fn avg_pool2d(tape: Option<&Tape>, x: &Tensor, config: Pool2dConfig) -> Result<Tensor> {
+    ensure_alike("avg_pool2d", &[x])?;
+    let [n, c, height, width] = image_dims("avg_pool2d", x)?;
+    let output = config.outputs("avg_pool2d", (height, width))?;
+    AveragePool { planes: (n, c), input: (height, width), output, window: Some(config) }.apply(tape, x)
 }
 
 #[derive(Clone, Copy)]
@@ -49,12 +59,31 @@ struct AveragePool {
     input: (usize, usize),
     /// height and width
     output: (usize, usize),
+    /// `None`: bins that cover the image.
+    window: Option<Pool2dConfig>,
 }
 
 impl AveragePool {
+    fn apply(self, tape: Option<&Tape>, x: &Tensor) -> Result<Tensor> {
+        let y = x.contiguous()?.apply_op1_no_bwd(&self)?;
+        record(tape, [Some(x)], &y, move |dy, [to_x], gradients| {
+            gradients.add(to_x, || dy.apply_op1_no_bwd(&AveragePoolBackward(self)))
+        })?;
+        Ok(y)
+    }
+
+    /// What a sum over a bin is divided by.
+    fn divisor(&self, (rows, columns): (&Range<usize>, &Range<usize>)) -> f64 {
+        let pixels = self.window.map_or(rows.len() * columns.len(), |window| window.kernel * window.kernel);
+        pixels as f64
+    }
+
     /// The rows and columns of bin `index`.
     fn bin(&self, index: usize) -> (Range<usize>, Range<usize>) {
-        let along = |i: usize, pixels: usize, bins: usize| i * pixels / bins..((i + 1) * pixels).div_ceil(bins);
+        let along = |i: usize, pixels: usize, bins: usize| match self.window {
+            None => i * pixels / bins..((i + 1) * pixels).div_ceil(bins),
+            Some(window) => window.pixels(i, pixels),
+        };
         (
             along(index / self.output.1, self.input.0, self.output.0),
             along(index % self.output.1, self.input.1, self.output.1),
@@ -68,9 +97,9 @@ impl AveragePool {
         y.par_chunks_mut(out_area).zip(x.par_chunks(area)).for_each(|(y, x)| {
             for (index, y) in y.iter_mut().enumerate() {
                 let (rows, columns) = self.bin(index);
-                let pixels = rows.len() * columns.len();
+                let divisor = self.divisor((&rows, &columns));
                 let sum = isa.run(SumBin { x, width: self.input.1, rows, columns });
-                *y = T::from_f64(sum / pixels as f64);
+                *y = T::from_f64(sum / divisor);
             }
         });
         y
@@ -82,7 +111,7 @@ impl AveragePool {
         dx.par_chunks_mut(area).zip(dy.par_chunks(out_area)).for_each(|(dx, dy)| {
             for (index, &dy) in dy.iter().enumerate() {
                 let (rows, columns) = self.bin(index);
-                let share = dy / T::from_f64((rows.len() * columns.len()) as f64);
+                let share = dy / T::from_f64(self.divisor((&rows, &columns)));
                 for row in rows {
                     for dx in &mut dx[row * self.input.1..][columns.clone()] {
                         *dx += share;
@@ -117,7 +146,7 @@ impl<T: Float> Kernel for SumBin<'_, T> {
 
 impl CustomOp1 for AveragePool {
     fn name(&self) -> &'static str {
-        "adaptive-avg-pool2d"
+        "avg-pool2d"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -134,7 +163,7 @@ struct AveragePoolBackward(AveragePool);
 
 impl CustomOp1 for AveragePoolBackward {
     fn name(&self) -> &'static str {
-        "adaptive-avg-pool2d-backward"
+        "avg-pool2d-backward"
     }
 
     fn cpu_fwd(&self, dy: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {

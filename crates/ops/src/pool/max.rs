@@ -1,27 +1,17 @@
 //! Max pooling that remembers where each maximum was.
 
-use std::{ops::Range, sync::OnceLock};
+use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::Pool2dConfig;
 use crate::{
     float::{Float, elements, ensure_alike, image_dims, storage, with_float},
     simd::{Isa, Kernel},
     tape::{Tape, record},
     window::{copy_strided, outputs_inside},
 };
-
-/// A square window and how it moves, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pool2dConfig {
-    /// The window's side.
-    pub kernel: usize,
-    /// From one window to the next.
-    pub stride: usize,
-    /// Around the image on each side.
-    pub padding: usize,
-}
 
 /// The maximum of each window. `x`: `[n, c, h, w]`; returns `[n, c, h', w']`, `h' = (h + 2 padding - kernel) / stride + 1`.
 ///
@@ -34,23 +24,11 @@ pub struct Pool2dConfig {
 pub fn max_pool2d(tape: Option<&Tape>, x: &Tensor, config: Pool2dConfig) -> Result<Tensor> {
     ensure_alike("max_pool2d", &[x])?;
     let [n, c, height, width] = image_dims("max_pool2d", x)?;
-    let Pool2dConfig { kernel, stride, padding } = config;
-    if kernel == 0 || stride == 0 || 2 * padding > kernel {
-        bail!("max_pool2d: kernel and stride must be positive and padding at most half a kernel, got {config:?}")
-    }
-    if kernel > height.min(width) + 2 * padding {
-        bail!("max_pool2d: the window of {config:?} is larger than x {:?}", x.shape())
-    }
+    let output = config.outputs("max_pool2d", (height, width))?;
     if u32::try_from(height * width).is_err() {
         bail!("max_pool2d: x {:?} has too many pixels", x.shape())
     }
-    let pool = MaxPool {
-        config,
-        planes: (n, c),
-        input: (height, width),
-        output: ((height + 2 * padding - kernel) / stride + 1, (width + 2 * padding - kernel) / stride + 1),
-        maxima: OnceLock::new(),
-    };
+    let pool = MaxPool { config, planes: (n, c), input: (height, width), output, maxima: OnceLock::new() };
     let y = x.contiguous()?.apply_op1_no_bwd(&pool)?;
     record(tape, [Some(x)], &y, move |dy, [to_x], gradients| {
         gradients.add(to_x, || dy.apply_op1_no_bwd(&MaxPoolBackward(pool)))
@@ -82,13 +60,6 @@ impl MaxPool {
             .for_each(|((y, maxima), x)| isa.run(PoolPlane { pool: self, x, y, maxima }));
         (y, maxima)
     }
-
-    /// The pixels under a window along one axis; never empty, as the padding is at most half a kernel.
-    fn window(&self, index: usize, len: usize) -> Range<usize> {
-        let Pool2dConfig { kernel, stride, padding } = self.config;
-        let start = index * stride;
-        start.saturating_sub(padding)..(start + kernel - padding).min(len)
-    }
 }
 
 /// One plane, a row of outputs at a time: each position of the window is compared for all of the row at once.
@@ -109,9 +80,9 @@ impl<T: Float> Kernel for PoolPlane<'_, T> {
         let mut pixels = vec![T::ZERO; out_width];
         let rows = self.y.chunks_exact_mut(out_width).zip(self.maxima.chunks_exact_mut(out_width));
         for (index, (y, maxima)) in rows.enumerate() {
-            let window = self.pool.window(index, height);
+            let window = self.pool.config.pixels(index, height);
             for (column, maximum) in maxima.iter_mut().enumerate() {
-                *maximum = (window.start * width + self.pool.window(column, width).start) as u32;
+                *maximum = (window.start * width + self.pool.config.pixels(column, width).start) as u32;
             }
             y.fill(T::NEG_INFINITY);
             for row in window {

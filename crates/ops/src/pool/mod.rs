@@ -1,7 +1,43 @@
 //! Pooling over windows of an image.
 
+use std::ops::Range;
+
+use candle_core::{Result, bail};
+
 mod average;
 mod max;
 
-pub use average::{adaptive_avg_pool2d, global_avg_pool};
-pub use max::{Pool2dConfig, max_pool2d};
+pub use average::{adaptive_avg_pool2d, avg_pool2d, global_avg_pool};
+pub use max::max_pool2d;
+
+/// A square window and how it moves, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool2dConfig {
+    /// The window's side.
+    pub kernel: usize,
+    /// From one window to the next.
+    pub stride: usize,
+    /// Around the image on each side.
+    pub padding: usize,
+}
+
+impl Pool2dConfig {
+    /// Height and width of the output for those of the input.
+    fn outputs(self, op: &str, (height, width): (usize, usize)) -> Result<(usize, usize)> {
+        let Pool2dConfig { kernel, stride, padding } = self;
+        if kernel == 0 || stride == 0 || 2 * padding > kernel {
+            bail!("{op}: kernel and stride must be positive and padding at most half a kernel, got {self:?}")
+        }
+        if kernel > height.min(width) + 2 * padding {
+            bail!("{op}: the window of {self:?} is larger than the image of {height} by {width} pixels")
+        }
+        let outputs = |pixels: usize| (pixels + 2 * padding - kernel) / stride + 1;
+        Ok((outputs(height), outputs(width)))
+    }
+
+    /// The pixels under window `index` along an axis of `len`; never empty, as the padding is at most half a kernel.
+    fn pixels(self, index: usize, len: usize) -> Range<usize> {
+        let start = index * self.stride;
+        start.saturating_sub(self.padding)..(start + self.kernel - self.padding).min(len)
+    }
+}

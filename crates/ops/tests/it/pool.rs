@@ -1,6 +1,8 @@
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use proptest::prelude::*;
-use twograin_ops::{Pool2dConfig, Tape, adaptive_avg_pool2d, global_avg_pool, max_pool2d};
+use twograin_ops::{
+    Conv2dConfig, Padding, Pool2dConfig, Tape, adaptive_avg_pool2d, avg_pool2d, conv2d, global_avg_pool, max_pool2d,
+};
 
 use crate::support::{assert_close, check_gradients, differentiate_by, flat, tensor, var};
 
@@ -49,6 +51,20 @@ proptest! {
         let got = max_pool2d(None, &x, config).unwrap();
         assert_eq!(flat::<f64>(&got), pooled_by_loops(&flat(&x), [n, c, h, w], config));
         check_gradients(&[x], |tape, t| max_pool2d(tape, &t[0], config));
+    }
+
+    #[test]
+    fn averages_of_windows_are_convolutions_with_equal_weights(
+        n in 1usize..3, h in 3usize..11, w in 3usize..11, kernel in 1usize..6, stride in 1usize..4, padding in 0usize..3,
+    ) {
+        prop_assume!(2 * padding <= kernel && kernel <= h.min(w) + 2 * padding);
+        let x = var(1, &[n, 2, h, w]);
+        let weight = (Tensor::ones((2, 1, kernel, kernel), DType::F64, &Device::Cpu).unwrap() / (kernel * kernel) as f64).unwrap();
+        let same = Conv2dConfig { stride, padding: Padding::same(padding), groups: 2 };
+        let expected = conv2d(None, &x.detach(), &weight, None, same).unwrap();
+        let got = avg_pool2d(None, &x, config(kernel, stride, padding)).unwrap();
+        assert_close("y", &flat(&got), &flat(&expected), 1e-13);
+        check_gradients(&[x], |tape, t| avg_pool2d(tape, &t[0], config(kernel, stride, padding)));
     }
 
     #[test]
