@@ -48,7 +48,7 @@ impl DenseNet {
     /// A new network.
     pub fn new(params: &mut Parameters, config: DenseNetConfig) -> Result<Self> {
         let DenseNetConfig { stem_kernel: kernel, initial, growth, blocks: depths } = config;
-        let shape = ConvShape { input: 3, output: initial, kernel, stride: 2 };
+        let shape = ConvShape::new(3, initial, kernel).step(2);
         let conv = Conv2d::fan_in(params, "features.conv0", shape)?;
         let stem = ConvNorm { conv, norm: BatchNorm::new(params, "features.norm0", initial)? };
         let mut blocks = Vec::new();
@@ -63,7 +63,7 @@ impl DenseNet {
             let transition = if number < depths.len() {
                 let name = format!("features.transition{number}");
                 let norm = BatchNorm::new(params, &format!("{name}.norm"), channels)?;
-                let shape = ConvShape { input: channels, output: channels / 2, kernel: 1, stride: 1 };
+                let shape = ConvShape::new(channels, channels / 2, 1);
                 channels /= 2;
                 Some((norm, Conv2d::fan_in(params, &format!("{name}.conv"), shape)?))
             } else {
@@ -83,7 +83,7 @@ impl DenseNet {
     /// `[n, 3, h, w]` to `[n, features]`.
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let x = self.stem.forward(x, None, Activation::Relu, mode)?;
-        let mut x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
+        let mut x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig::new(3, 2, 1))?;
         for Block { layers, transition } in &self.blocks {
             for layer in layers {
                 x = ops::cat(mode.tape(), &x, &layer.forward(&x, mode)?)?;
@@ -91,7 +91,7 @@ impl DenseNet {
             if let Some((norm, conv)) = transition {
                 let narrow =
                     conv.forward(&norm.forward(&x, None, Activation::Relu, mode)?, Activation::Identity, mode)?;
-                x = ops::avg_pool2d(mode.tape(), &narrow, Pool2dConfig { kernel: 2, stride: 2, padding: 0 })?;
+                x = ops::avg_pool2d(mode.tape(), &narrow, Pool2dConfig::new(2, 2, 0))?;
             }
         }
         ops::global_avg_pool(mode.tape(), &self.norm5.forward(&x, None, Activation::Relu, mode)?)
@@ -112,8 +112,8 @@ impl DenseLayer {
 
     fn new(params: &mut Parameters, name: &str, input: usize, growth: usize) -> Result<Self> {
         let between = Self::BOTTLENECK * growth;
-        let first = ConvShape { input, output: between, kernel: 1, stride: 1 };
-        let second = ConvShape { input: between, output: growth, kernel: 3, stride: 1 };
+        let first = ConvShape::new(input, between, 1);
+        let second = ConvShape::new(between, growth, 3);
         let norm1 = BatchNorm::new(params, &format!("{name}.norm1"), input)?;
         let conv = Conv2d::fan_in(params, &format!("{name}.conv1"), first)?;
         let narrow = ConvNorm { conv, norm: BatchNorm::new(params, &format!("{name}.norm2"), between)? };

@@ -65,7 +65,17 @@ impl<'a> Mode<'a> {
 pub struct Conv2d {
     weight: Var,
     bias: Option<Var>,
-    config: Conv2dConfig,
+    shape: ConvShape,
+    padding: Margin,
+}
+
+/// Zeros around the input of a [`Conv2d`].
+#[derive(Clone, Copy, Debug)]
+enum Margin {
+    /// Half of the kernel on every side, whatever the stride.
+    HalfKernel,
+    /// TensorFlow's “SAME”: of an odd number of zeros the larger half is below and to the right.
+    TensorFlowSame,
 }
 
 /// Size of a [`Conv2d`].
@@ -75,16 +85,36 @@ pub struct ConvShape {
     pub input: usize,
     /// Output channels.
     pub output: usize,
-    /// Side of the kernel; padded by half of it on every side.
+    /// Side of the kernel.
     pub kernel: usize,
     /// Step of the kernel.
     pub stride: usize,
+    /// Parts that channels are split into, each with filters of its own.
+    pub groups: usize,
+}
+
+impl ConvShape {
+    /// One group, a step of 1.
+    pub const fn new(input: usize, output: usize, kernel: usize) -> Self {
+        Self { input, output, kernel, stride: 1, groups: 1 }
+    }
+
+    /// With this step.
+    pub const fn step(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
 }
 
 impl Conv2d {
-    /// `NAME.weight` `[out, in, k, k]` (Kaiming, fan out) and, if asked for, `NAME.bias` `[out]` (zeros).
+    /// `NAME.weight` `[out, in / groups, k, k]` (Kaiming, fan out) and, if asked for, `NAME.bias` `[out]` (zeros). Padded by
+    /// half of the kernel on every side.
     pub fn new(params: &mut Parameters, name: &str, shape: ConvShape, bias: bool) -> Result<Self> {
-        Self::drawn(params, name, shape, bias, Init::kaiming_fan_out(shape.output, shape.kernel))
+        Self::drawn(params, name, shape, bias, Init::kaiming_fan_out(shape.output / shape.groups, shape.kernel))
+    }
+
+    /// The same without a bias, padded as TensorFlow's “SAME”.
+    pub fn tensorflow_same(params: &mut Parameters, name: &str, shape: ConvShape) -> Result<Self> {
+        Ok(Self { padding: Margin::TensorFlowSame, ..Self::new(params, name, shape, false)? })
     }
 
     /// `NAME.weight` `[out, in, k, k]` (Kaiming, fan in), without a bias.
@@ -93,32 +123,54 @@ impl Conv2d {
     }
 
     fn drawn(params: &mut Parameters, name: &str, shape: ConvShape, bias: bool, init: Init) -> Result<Self> {
-        let ConvShape { input, output, kernel, stride } = shape;
-        let weight = params.trained(format!("{name}.weight"), &[output, input, kernel, kernel], init)?;
+        let ConvShape { input, output, kernel, groups, .. } = shape;
+        let weight = params.trained(format!("{name}.weight"), &[output, input / groups, kernel, kernel], init)?;
         let bias =
             if bias { Some(params.trained(format!("{name}.bias"), &[output], Init::Constant(0.0))?) } else { None };
-        let config = Conv2dConfig { stride, padding: Padding::same(kernel / 2), groups: 1 };
-        Ok(Self { weight, bias, config })
+        Ok(Self { weight, bias, shape, padding: Margin::HalfKernel })
+    }
+
+    fn config(&self, x: &Tensor) -> Result<Conv2dConfig> {
+        let ConvShape { kernel, stride, groups, .. } = self.shape;
+        let padding = match self.padding {
+            Margin::HalfKernel => Padding::same(kernel / 2),
+            Margin::TensorFlowSame => {
+                let (.., height, width) = x.dims4()?;
+                Padding::tensorflow_same((height, width), kernel, stride)
+            }
+        };
+        Ok(Conv2dConfig { stride, padding, groups })
     }
 
     /// `[n, in, h, w]` to `activation` of `[n, out, h', w']`.
     pub fn forward(&self, x: &Tensor, activation: Activation, mode: Mode<'_>) -> Result<Tensor> {
         if let Mode::Infer(prepared) = mode {
-            return prepared.of(&self.weight, || self.prepare(None, mode))?.forward(x, None, activation);
+            return self.infer(x, None, None, activation, prepared, mode);
         }
         let bias = self.bias.as_ref().map(|bias| mode.read(bias));
-        let y = ops::conv2d(mode.tape(), x, &mode.read(&self.weight), bias.as_ref(), self.config)?;
-        match activation {
-            Activation::Identity => Ok(y),
-            Activation::Relu => ops::relu(mode.tape(), &y),
-        }
+        let y = ops::conv2d(mode.tape(), x, &mode.read(&self.weight), bias.as_ref(), self.config(x)?)?;
+        ops::activate(mode.tape(), &y, activation)
+    }
+
+    /// With the batch norm folded in, and what follows it fused.
+    fn infer(
+        &self,
+        x: &Tensor,
+        norm: Option<&BatchNorm>,
+        residual: Option<&Tensor>,
+        activation: Activation,
+        prepared: &Prepared,
+        mode: Mode<'_>,
+    ) -> Result<Tensor> {
+        let conv = prepared.of(&self.weight, || self.prepare(norm, mode))?;
+        conv.forward(x, residual, activation, self.config(x)?)
     }
 
     fn prepare(&self, norm: Option<&BatchNorm>, mode: Mode<'_>) -> Result<PreparedConv2d> {
         let bias = self.bias.as_ref().map(|bias| mode.read(bias));
         let norm = norm.map(|norm| (norm.statistics(mode), [mode.read(&norm.weight), mode.read(&norm.bias)]));
         let norm = norm.as_ref().map(|(statistics, [gamma, beta])| (statistics, [gamma, beta]));
-        PreparedConv2d::new(&mode.read(&self.weight), bias.as_ref(), norm, self.config)
+        PreparedConv2d::new(&mode.read(&self.weight), bias.as_ref(), norm)
     }
 }
 
@@ -147,8 +199,7 @@ impl ConvNorm {
         mode: Mode<'_>,
     ) -> Result<Tensor> {
         if let Mode::Infer(prepared) = mode {
-            let conv = prepared.of(&self.conv.weight, || self.conv.prepare(Some(&self.norm), mode))?;
-            return conv.forward(x, residual, activation);
+            return self.conv.infer(x, Some(&self.norm), residual, activation, prepared, mode);
         }
         self.norm.forward(&self.conv.forward(x, Activation::Identity, mode)?, residual, activation, mode)
     }
@@ -161,16 +212,33 @@ pub struct BatchNorm {
     bias: Var,
     running_mean: Var,
     running_var: Var,
+    constants: NormConstants,
+}
+
+/// What a [`BatchNorm`] is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct NormConstants {
+    /// Added to the variance.
+    pub eps: f64,
+    /// Share of the batch in the new running statistics.
+    pub momentum: f64,
+}
+
+impl NormConstants {
+    /// torchvision's.
+    pub const TORCHVISION: Self = Self { eps: 1e-5, momentum: 0.1 };
 }
 
 impl BatchNorm {
-    const EPS: f64 = 1e-5;
-    /// Share of the batch in the new running statistics.
-    const MOMENTUM: f64 = 0.1;
-
-    /// `NAME.weight` (ones), `NAME.bias` (zeros), `NAME.running_mean` (zeros), `NAME.running_var` (ones), all `[channels]`.
+    /// torchvision's: `NAME.weight` (ones), `NAME.bias` (zeros), `NAME.running_mean` (zeros), `NAME.running_var` (ones), all `[channels]`.
     pub fn new(params: &mut Parameters, name: &str, channels: usize) -> Result<Self> {
+        Self::with(params, name, channels, NormConstants::TORCHVISION)
+    }
+
+    /// The same with other constants.
+    pub fn with(params: &mut Parameters, name: &str, channels: usize, constants: NormConstants) -> Result<Self> {
         Ok(Self {
+            constants,
             weight: params.trained(format!("{name}.weight"), &[channels], Init::Constant(1.0))?,
             bias: params.trained(format!("{name}.bias"), &[channels], Init::Constant(0.0))?,
             running_mean: params.buffer(format!("{name}.running_mean"), &[channels], 0.0)?,
@@ -178,8 +246,8 @@ impl BatchNorm {
         })
     }
 
-    /// `activation(batch_norm(x) + residual)`; shapes `[n, channels, h, w]`. In training the running statistics move by
-    /// a tenth towards the batch's mean and unbiased variance.
+    /// `activation(batch_norm(x) + residual)`; shapes `[n, channels, h, w]`. In training the running statistics move
+    /// towards the batch's mean and unbiased variance.
     pub fn forward(
         &self,
         x: &Tensor,
@@ -193,11 +261,12 @@ impl BatchNorm {
                 ops::batch_norm_eval(None, x, &gamma, &beta, &self.statistics(mode), residual, activation)
             }
             Mode::Train { tape, .. } => {
-                let out = ops::batch_norm_train(Some(tape), x, &gamma, &beta, residual, Self::EPS, activation)?;
+                let out =
+                    ops::batch_norm_train(Some(tape), x, &gamma, &beta, residual, self.constants.eps, activation)?;
                 let count = x.elem_count() / x.dim(1)?;
                 let unbiased = count as f64 / (count.max(2) - 1) as f64;
-                move_towards(&self.running_mean, &out.mean)?;
-                move_towards(&self.running_var, &(out.var * unbiased)?)?;
+                self.move_towards(&self.running_mean, &out.mean)?;
+                self.move_towards(&self.running_var, &(out.var * unbiased)?)?;
                 Ok(out.y)
             }
         }
@@ -206,13 +275,14 @@ impl BatchNorm {
 
 impl BatchNorm {
     fn statistics(&self, mode: Mode<'_>) -> Statistics {
-        Statistics { mean: mode.read(&self.running_mean), var: mode.read(&self.running_var), eps: Self::EPS }
+        Statistics { mean: mode.read(&self.running_mean), var: mode.read(&self.running_var), eps: self.constants.eps }
     }
-}
 
-fn move_towards(running: &Var, batch: &Tensor) -> Result<()> {
-    let kept = (running.as_detached_tensor() * (1.0 - BatchNorm::MOMENTUM))?;
-    running.set(&(kept + (batch.detach() * BatchNorm::MOMENTUM)?)?)
+    fn move_towards(&self, running: &Var, batch: &Tensor) -> Result<()> {
+        let NormConstants { momentum, .. } = self.constants;
+        let kept = (running.as_detached_tensor() * (1.0 - momentum))?;
+        running.set(&(kept + (batch.detach() * momentum)?)?)
+    }
 }
 
 /// A fully connected layer.
@@ -279,11 +349,26 @@ pub struct Dropout {
 impl Dropout {
     /// The shape stays.
     pub fn forward(self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        self.draw(x, mode, ops::dropout)
+    }
+
+    /// All of an image's values are dropped or none, where `x` is `[n, ...]`.
+    pub fn of_images(self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        self.draw(x, mode, ops::stochastic_depth)
+    }
+
+    fn draw(
+        self,
+        x: &Tensor,
+        mode: Mode<'_>,
+        operation: impl Fn(Option<&Tape>, &Tensor, f64, u64) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         match mode {
             Mode::Evaluate | Mode::Infer(_) => Ok(x.clone()),
             // The multiplier spreads the streams over the 64 bits (the golden ratio's fraction).
             Mode::Train { tape, dropout_seed } => {
-                ops::dropout(Some(tape), x, self.p, dropout_seed ^ (self.index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                let seed = dropout_seed ^ (self.index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                operation(Some(tape), x, self.p, seed)
             }
         }
     }

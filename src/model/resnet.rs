@@ -38,14 +38,14 @@ impl ResNet {
     /// A new network.
     pub fn new(params: &mut Parameters, config: ResNetConfig) -> Result<Self> {
         let ResNetConfig { stem_kernel: kernel, widths, blocks: depths } = config;
-        let shape = ConvShape { input: 3, output: widths[0], kernel, stride: 2 };
+        let shape = ConvShape::new(3, widths[0], kernel).step(2);
         let stem = ConvNorm::new(params, ["conv1", "bn1"], shape)?;
         let mut blocks = Vec::new();
         let mut input = widths[0];
         for (stage, (output, depth)) in widths.into_iter().zip(depths).enumerate() {
             for index in 0..depth {
                 let stride = if stage > 0 && index == 0 { 2 } else { 1 };
-                let shape = ConvShape { input, output, kernel: 3, stride };
+                let shape = ConvShape::new(input, output, 3).step(stride);
                 blocks.push(BasicBlock::new(params, &format!("layer{}.{index}", stage + 1), shape)?);
                 input = output;
             }
@@ -61,7 +61,7 @@ impl ResNet {
     /// `[n, 3, h, w]` to `[n, features]`.
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let x = self.stem.forward(x, None, Activation::Relu, mode)?;
-        let mut x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
+        let mut x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig::new(3, 2, 1))?;
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }

@@ -60,7 +60,7 @@ impl Vgg {
         for widths in config.stages {
             let mut stage = Vec::new();
             for &output in *widths {
-                let shape = ConvShape { input, output, kernel: 3, stride: 1 };
+                let shape = ConvShape::new(input, output, 3);
                 let conv = Conv2d::new(params, &format!("features.{index}"), shape, true)?;
                 stage.push(if config.batch_norm {
                     let norm = BatchNorm::new(params, &format!("features.{}", index + 1), output)?;
@@ -94,7 +94,7 @@ impl Vgg {
             for layer in stage {
                 x = layer.forward(&x, mode)?;
             }
-            x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig { kernel: 2, stride: 2, padding: 0 })?;
+            x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig::new(2, 2, 0))?;
         }
         let x = ops::adaptive_avg_pool2d(mode.tape(), &x, (self.pooled, self.pooled))?;
         let mut x = ops::flatten(mode.tape(), &x)?;

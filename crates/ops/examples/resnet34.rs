@@ -92,7 +92,7 @@ impl ResNet34 {
 
     fn forward(&self, tape: Option<&Tape>, images: &Tensor) -> Result<Tensor> {
         let x = self.stem.forward(tape, images, None, Activation::Relu)?;
-        let mut x = max_pool2d(tape, &x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 })?;
+        let mut x = max_pool2d(tape, &x, Pool2dConfig::new(3, 2, 1))?;
         for block in &self.blocks {
             x = block.forward(tape, &x)?;
         }
@@ -170,6 +170,6 @@ fn main() -> Result<()> {
     for (name, residual) in [("batch norm, relu", None), ("batch norm, residual, relu", Some(&*residual))] {
         report(name, steps, |tape| Ok(batch_norm_train(tape, &x, &gamma, &beta, residual, 1e-5, Activation::Relu)?.y))?;
     }
-    report("max pool 3x3 / 2", steps, |tape| max_pool2d(tape, &x, Pool2dConfig { kernel: 3, stride: 2, padding: 1 }))?;
+    report("max pool 3x3 / 2", steps, |tape| max_pool2d(tape, &x, Pool2dConfig::new(3, 2, 1)))?;
     report("global average pool", steps, |tape| global_avg_pool(tape, &x))
 }

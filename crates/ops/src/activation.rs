@@ -19,6 +19,8 @@ pub enum Activation {
     Identity,
     /// `max(0, x)`, as in [`relu`].
     Relu,
+    /// `min(max(0, x), 6)` (Howard et al. 2017). The gradient at 0 and 6 is 0, as in PyTorch.
+    Relu6,
 }
 
 /// `max(0, x)`, of any shape. The gradient at 0 is 0, as in PyTorch; NaN stays NaN, so that a diverged run shows.
@@ -26,11 +28,22 @@ pub enum Activation {
 /// # Errors
 /// If `x` is neither `f32` nor `f64`, or not on the CPU.
 pub fn relu(tape: Option<&Tape>, x: &Tensor) -> Result<Tensor> {
-    ensure_alike("relu", &[x])?;
-    let y = x.contiguous()?.apply_op1_no_bwd(&Relu)?;
+    activate(tape, x, Activation::Relu)
+}
+
+/// An [`Activation`] of any shape.
+///
+/// # Errors
+/// As [`relu`].
+pub fn activate(tape: Option<&Tape>, x: &Tensor, activation: Activation) -> Result<Tensor> {
+    ensure_alike("activate", &[x])?;
+    if activation == Activation::Identity {
+        return Ok(x.clone());
+    }
+    let y = x.contiguous()?.apply_op1_no_bwd(&Forward(activation))?;
     let output = y.clone();
     record(tape, [Some(x)], &y, move |dy, [to_x], gradients| {
-        dy.inplace_op2(&output, &ReluBackward)?;
+        dy.inplace_op2(&output, &Backward(activation))?;
         gradients.add(to_x, || Ok(dy))
     })?;
     Ok(y)
@@ -42,44 +55,69 @@ pub(crate) fn rectified<T: Float>(x: T) -> T {
     if x <= T::ZERO { T::ZERO } else { x }
 }
 
-/// The gradient before a ReLU, from its output and the gradient after it.
+/// `min(max(0, x), 6)`, by comparisons that NaN passes through.
 #[inline(always)]
-pub(crate) fn gated<T: Float>(output: T, gradient: T) -> T {
-    if output <= T::ZERO { T::ZERO } else { gradient }
+pub(crate) fn clipped<T: Float>(x: T) -> T {
+    if x >= T::SIX { T::SIX } else { rectified(x) }
+}
+
+/// The gradient before a ReLU whose largest output with a slope is `steep`, from its output and the gradient after it.
+#[inline(always)]
+pub(crate) fn gated<T: Float>(output: T, steep: T, gradient: T) -> T {
+    if output <= T::ZERO || output > steep { T::ZERO } else { gradient }
+}
+
+/// What undoes an activation.
+#[derive(Clone, Copy)]
+pub(crate) struct Gate<'a, T> {
+    pub outputs: &'a [T],
+    /// The largest output at which it has a slope.
+    pub steep: T,
+}
+
+impl<'a, T: Float> Gate<'a, T> {
+    /// `None` where there is nothing to undo.
+    pub fn new(activation: Activation, outputs: &'a [T]) -> Option<Self> {
+        match activation {
+            Activation::Identity => None,
+            Activation::Relu => Some(Gate { outputs, steep: T::INFINITY }),
+            Activation::Relu6 => Some(Gate { outputs, steep: T::BELOW_SIX }),
+        }
+    }
 }
 
 /// Elements per task: small enough to balance, large enough to be worth one.
 const CHUNK: usize = 1 << 15;
 
-struct Relu;
+struct Forward(Activation);
 
-impl CustomOp1 for Relu {
+impl CustomOp1 for Forward {
     fn name(&self) -> &'static str {
-        "relu"
+        "activate"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        fn forward<T: Float>(x: &[T]) -> Vec<T> {
+        fn forward<T: Float>(x: &[T], activation: Activation) -> Vec<T> {
             let isa = Isa::detect();
             let chunks = |y: &mut [MaybeUninit<T>]| {
-                y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| isa.run(Rectify { x, y }));
+                y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| isa.run(Apply { x, y, activation }));
             };
             // SAFETY: the chunks cover the buffer, and the kernel writes all of a chunk.
             unsafe { filled(x.len(), chunks) }
         }
         let y = with_float!(x, self.name(), T => {
-            storage(forward::<T>(elements(self.name(), x, layout)?))
+            storage(forward::<T>(elements(self.name(), x, layout)?, self.0))
         });
         Ok((y, layout.shape().clone()))
     }
 }
 
 /// `(dy, y)`: the gradient after the activation becomes the one before it.
-struct ReluBackward;
+struct Backward(Activation);
 
-impl InplaceOp2 for ReluBackward {
+impl InplaceOp2 for Backward {
     fn name(&self) -> &'static str {
-        "relu-backward"
+        "activate-backward"
     }
 
     fn cpu_fwd(&self, dy: &mut CpuStorage, dy_layout: &Layout, y: &CpuStorage, y_layout: &Layout) -> Result<()> {
@@ -87,41 +125,59 @@ impl InplaceOp2 for ReluBackward {
             let y = elements::<T>(self.name(), y, y_layout)?;
             let dy = elements_mut::<T>(self.name(), dy, dy_layout)?;
             let isa = Isa::detect();
-            dy.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).for_each(|(dy, y)| isa.run(Gate { y, dy }));
+            dy.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).for_each(|(dy, outputs)| {
+                if let Some(gate) = Gate::new(self.0, outputs) {
+                    isa.run(Close { gate, dy });
+                }
+            });
         });
         Ok(())
     }
 }
 
-struct Rectify<'a, T> {
+struct Apply<'a, T> {
     x: &'a [T],
     y: &'a mut [MaybeUninit<T>],
+    activation: Activation,
 }
 
-impl<T: Float> Kernel for Rectify<'_, T> {
+impl<T: Float> Kernel for Apply<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        for (y, &x) in self.y.iter_mut().zip(self.x) {
-            y.write(rectified(x));
+        // One loop per case: a branch on the activation inside would keep the compiler from vectorising.
+        match self.activation {
+            Activation::Identity => self.each(|x| x),
+            Activation::Relu => self.each(rectified),
+            Activation::Relu6 => self.each(clipped),
         }
     }
 }
 
-/// `dy = 0` where `y` is 0.
-pub(crate) struct Gate<'a, T> {
-    pub y: &'a [T],
+impl<T: Float> Apply<'_, T> {
+    #[inline(always)]
+    fn each(self, activate: impl Fn(T) -> T) {
+        for (y, &x) in self.y.iter_mut().zip(self.x) {
+            y.write(activate(x));
+        }
+    }
+}
+
+/// `dy = 0` where the activation is flat.
+pub(crate) struct Close<'a, T> {
+    pub gate: Gate<'a, T>,
     pub dy: &'a mut [T],
 }
 
-impl<T: Float> Kernel for Gate<'_, T> {
+impl<T: Float> Kernel for Close<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        for (dy, &y) in self.dy.iter_mut().zip(self.y) {
-            *dy = gated(y, *dy);
+        let Gate { outputs, steep } = self.gate;
+        for (dy, &y) in self.dy.iter_mut().zip(outputs) {
+            *dy = gated(y, steep, *dy);
         }
     }
 }

@@ -21,10 +21,30 @@ pub fn dropout(tape: Option<&Tape>, x: &Tensor, p: f64, rng_seed: u64) -> Result
     if !(0. ..1.).contains(&p) {
         bail!("dropout: the probability must be in [0, 1), got {p}")
     }
-    if p == 0. {
+    apply(tape, x, Dropout { p, seed: rng_seed, unit: 1 })
+}
+
+/// [`dropout`] of whole images: those of a batch `[n, ...]` are 0 with probability `p`, else scaled by `1 / (1 - p)`. Beside a
+/// shortcut this leaves out a block now and then.
+/// Source: Huang et al. 2016, “stochastic depth”, per image as in torchvision's `stochastic_depth(mode="row")`.
+///
+/// # Errors
+/// As [`dropout`], or if `x` has no dimension or an empty one.
+pub fn stochastic_depth(tape: Option<&Tape>, x: &Tensor, p: f64, rng_seed: u64) -> Result<Tensor> {
+    ensure_alike("stochastic_depth", &[x])?;
+    if !(0. ..1.).contains(&p) {
+        bail!("stochastic_depth: the probability must be in [0, 1), got {p}")
+    }
+    if x.rank() == 0 || x.elem_count() == 0 {
+        bail!("stochastic_depth: expected a non-empty tensor [n, ...], got {:?}", x.shape())
+    }
+    apply(tape, x, Dropout { p, seed: rng_seed, unit: x.elem_count() / x.dim(0)? })
+}
+
+fn apply(tape: Option<&Tape>, x: &Tensor, op: Dropout) -> Result<Tensor> {
+    if op.p == 0. {
         return Ok(x.clone());
     }
-    let op = Dropout { p, seed: rng_seed };
     let y = x.contiguous()?.apply_op1_no_bwd(&op)?;
     // Dropout is linear with a fixed mask: its gradient is the same operation.
     record(tape, [Some(x)], &y, move |dy, [to_x], gradients| gradients.add(to_x, || dy.apply_op1_no_bwd(&op)))?;
@@ -34,6 +54,8 @@ pub fn dropout(tape: Option<&Tape>, x: &Tensor, p: f64, rng_seed: u64) -> Result
 struct Dropout {
     p: f64,
     seed: u64,
+    /// Neighbouring elements with a fate in common.
+    unit: usize,
 }
 
 const CHUNK: usize = 1 << 14;
@@ -44,11 +66,12 @@ impl Dropout {
         const BITS: u32 = 53;
         let threshold = (self.p * (1u64 << BITS) as f64) as u64;
         let scale = T::from_f64(1. / (1. - self.p));
+        let unit = self.unit as u64;
         let mut y = vec![T::ZERO; x.len()];
         y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(chunk, (y, x))| {
             let first = (chunk * CHUNK) as u64;
             for (index, (y, &x)) in (first..).zip(y.iter_mut().zip(x)) {
-                let random = splitmix(self.seed, index) >> (u64::BITS - BITS);
+                let random = splitmix(self.seed, index / unit) >> (u64::BITS - BITS);
                 *y = if random < threshold { T::ZERO } else { x * scale };
             }
         });

@@ -12,6 +12,10 @@ use crate::{
 pub(crate) trait Float: WithDType + Default {
     const ZERO: Self;
     const ONE: Self;
+    const SIX: Self;
+    /// The largest number below six.
+    const BELOW_SIX: Self;
+    const INFINITY: Self;
     const NEG_INFINITY: Self;
 
     fn is_nan(self) -> bool;
@@ -29,6 +33,9 @@ pub(crate) trait Float: WithDType + Default {
 impl Float for f32 {
     const ZERO: Self = 0.;
     const ONE: Self = 1.;
+    const SIX: Self = 6.;
+    const BELOW_SIX: Self = 6f32.next_down();
+    const INFINITY: Self = f32::INFINITY;
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
 
     fn is_nan(self) -> bool {
@@ -54,6 +61,9 @@ impl Float for f32 {
 impl Float for f64 {
     const ZERO: Self = 0.;
     const ONE: Self = 1.;
+    const SIX: Self = 6.;
+    const BELOW_SIX: Self = 6f64.next_down();
+    const INFINITY: Self = f64::INFINITY;
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
 
     fn is_nan(self) -> bool {

@@ -48,12 +48,12 @@ mod simd;
 mod tape;
 mod window;
 
-pub use activation::{Activation, relu};
+pub use activation::{Activation, activate, relu};
 pub use batch_norm::{BatchNormOutput, Statistics, batch_norm_eval, batch_norm_train};
 pub use conv::{Conv2dConfig, Padding, PreparedConv2d, conv2d};
-pub use dropout::dropout;
+pub use dropout::{dropout, stochastic_depth};
 pub use linear::linear;
 pub use optimizer::{AdamW, adamw_step, sgd_step};
 pub use pool::{Pool2dConfig, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, max_pool2d};
-pub use reshape::{cat, flatten};
+pub use reshape::{add, cat, flatten};
 pub use tape::Tape;

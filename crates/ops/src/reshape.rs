@@ -1,4 +1,4 @@
-//! Operations that move values and compute none.
+//! Operations on whole tensors: reshaping, joining, adding.
 
 use candle_core::{Result, Tensor, bail};
 
@@ -16,6 +16,23 @@ pub fn flatten(tape: Option<&Tape>, x: &Tensor) -> Result<Tensor> {
     let y = x.detach().flatten_from(1)?;
     let shape = x.shape().clone();
     record(tape, [Some(x)], &y, move |dy, [to_x], gradients| gradients.add(to_x, || dy.reshape(shape)))?;
+    Ok(y)
+}
+
+/// `a + b`, shaped alike.
+///
+/// # Errors
+/// If the shapes differ, or the tensors are not both `f32` or both `f64` on the CPU.
+pub fn add(tape: Option<&Tape>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    ensure_alike("add", &[a, b])?;
+    if a.dims() != b.dims() {
+        bail!("add: {:?} and {:?} differ", a.shape(), b.shape())
+    }
+    let y = (a.detach() + b.detach())?;
+    record(tape, [Some(a), Some(b)], &y, move |dy, [to_a, to_b], gradients| {
+        gradients.add(to_a, || dy.copy())?;
+        gradients.add(to_b, || Ok(dy))
+    })?;
     Ok(y)
 }
 

@@ -40,12 +40,24 @@ def cases():
     y = F.batch_norm(x, None, None, g, b, training=True, eps=1e-3)
     yield case("batch norm", [x, g, b, r], F.relu(y + r))
 
+    x, g, b = ramp(2, 3, 3, 4), (ramp(3, phase=1.0).detach() * 8).requires_grad_(), ramp(3, phase=2.0)
+    yield case("batch norm relu6", [x, g, b], F.relu6(F.batch_norm(x, None, None, g, b, training=True, eps=1e-3)))
+
     x = ramp(2, 2, 6, 5)
     yield case("max pool", [x], F.max_pool2d(x, 3, stride=2, padding=1))
 
     # Ties: one decimal of a slow ramp.
     x = (ramp(1, 2, 6, 6).detach() * 2).round().requires_grad_()
     yield case("max pool ties", [x], F.max_pool2d(x, 3, stride=2, padding=1))
+
+    x = ramp(2, 2, 6, 5)
+    yield case("max pool ceil", [x], F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True))
+
+    x = ramp(2, 2, 6, 5)
+    yield case("average pool ceil", [x], F.avg_pool2d(x, 3, stride=2, padding=1, ceil_mode=True))
+
+    x = ramp(1, 2, 7, 6)
+    yield case("average pool ceil beyond", [x], F.avg_pool2d(x, 2, stride=3, ceil_mode=True))
 
     x = ramp(1, 2, 7, 5)
     yield case("adaptive average pool", [x], F.adaptive_avg_pool2d(x, (3, 4)))

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use crate::{
-    activation::{Activation, gated, rectified},
+    activation::{Activation, Gate, clipped, gated, rectified},
     float::Float,
     simd::{Kernel, sum_lanes},
 };
@@ -63,8 +63,10 @@ impl<T: Float> Kernel for Normalize<'_, T> {
         match (self.residual, self.activation) {
             (None, Activation::Identity) => self.each(|z| z),
             (None, Activation::Relu) => self.each(rectified),
+            (None, Activation::Relu6) => self.each(clipped),
             (Some(residual), Activation::Identity) => self.each_with(residual, |z| z),
             (Some(residual), Activation::Relu) => self.each_with(residual, rectified),
+            (Some(residual), Activation::Relu6) => self.each_with(residual, clipped),
         }
     }
 }
@@ -85,11 +87,11 @@ impl<T: Float> Normalize<'_, T> {
     }
 }
 
-/// `(sum dz, sum dz (x - mean))`. `gate`: the outputs of a ReLU still to be undone in `dz`.
+/// `(sum dz, sum dz (x - mean))`. `gate`: an activation still to be undone in `dz`.
 pub(super) struct GradientSums<'a, T> {
     pub x: &'a [T],
     pub dz: &'a [T],
-    pub gate: Option<&'a [T]>,
+    pub gate: Option<Gate<'a, T>>,
     pub mean: T,
 }
 
@@ -108,10 +110,10 @@ impl<T: Float> Kernel for GradientSums<'_, T> {
                     sum += sum_lanes(x.len(), |i| dz[i]).to_f64();
                     product += sum_lanes(x.len(), |i| dz[i] * (x[i] - self.mean)).to_f64();
                 }
-                Some(gate) => {
-                    let y = &gate[start..end];
-                    sum += sum_lanes(x.len(), |i| gated(y[i], dz[i])).to_f64();
-                    let term = |i: usize| gated(y[i], dz[i]) * (x[i] - self.mean);
+                Some(Gate { outputs, steep }) => {
+                    let y = &outputs[start..end];
+                    sum += sum_lanes(x.len(), |i| gated(y[i], steep, dz[i])).to_f64();
+                    let term = |i: usize| gated(y[i], steep, dz[i]) * (x[i] - self.mean);
                     product += sum_lanes(x.len(), term).to_f64();
                 }
             }
@@ -140,7 +142,7 @@ impl<T: Float> Formula<T> {
 pub(super) struct InputGradient<'a, T> {
     pub x: &'a [T],
     pub dz: &'a mut [T],
-    pub gate: Option<&'a [T]>,
+    pub gate: Option<Gate<'a, T>>,
     pub formula: Formula<T>,
 }
 
@@ -156,9 +158,9 @@ impl<T: Float> Kernel for InputGradient<'_, T> {
                     *dz = self.formula.at(x, *dz);
                 }
             }
-            Some(y) => {
-                for ((dz, &x), &y) in inputs.zip(y) {
-                    *dz = self.formula.at(x, gated(y, *dz));
+            Some(Gate { outputs, steep }) => {
+                for ((dz, &x), &y) in inputs.zip(outputs) {
+                    *dz = self.formula.at(x, gated(y, steep, *dz));
                 }
             }
         }
@@ -187,7 +189,7 @@ impl<T: Float> Kernel for InputGradientBeside<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{activation::Gate, buffer::filled, simd::Isa};
+    use crate::{activation::Close, buffer::filled, simd::Isa};
 
     fn wave(len: usize, step: f32) -> Vec<f32> {
         (0..len).map(|i| (i as f32 * step).sin() + 0.1).collect()
@@ -204,7 +206,7 @@ mod tests {
                 let mut keep = |values: &[f32]| {
                     bits.extend(values.iter().map(|value| u64::from(value.to_bits())));
                 };
-                for activation in [Activation::Identity, Activation::Relu] {
+                for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
                     for residual in [None, Some(&y[..])] {
                         let (mean, scale, shift) = (0.1, 1.7, -0.2);
                         let normalize = |out: &mut _| {
@@ -215,7 +217,8 @@ mod tests {
                     }
                 }
                 let formula = Formula { mean: 0.1, scale: 1.7, slope: 0.3, offset: 0.01 };
-                for gate in [None, Some(&y[..])] {
+                let relu = |steep| Gate { outputs: &y, steep };
+                for gate in [None, Some(relu(f32::INFINITY)), Some(relu(0.5))] {
                     let (sum, product) = isa.run(GradientSums { x: &x, dz: &dy, gate, mean: 0.1 });
                     keep(&[sum as f32, product as f32]);
                     let mut dz = dy.clone();
@@ -226,7 +229,7 @@ mod tests {
                 // SAFETY: the kernel writes each element.
                 keep(&unsafe { filled(len, beside) });
                 let mut dz = dy.clone();
-                isa.run(Gate { y: &y, dy: &mut dz });
+                isa.run(Close { gate: relu(0.5), dy: &mut dz });
                 keep(&dz);
                 bits
             };

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::kernels::{Formula, GradientSums, InputGradient, InputGradientBeside, Normalize, SquaredDeviations, Sum};
 use crate::{
-    activation::{Activation, Gate},
+    activation::{Activation, Close, Gate},
     buffer::filled,
     float::Float,
     parallel::DisjointMut,
@@ -142,8 +142,8 @@ impl<T: Float> Backward<'_, T> {
                 let planes = || self.channels.planes(channel).map(|plane| (plane.clone(), unsafe { dy.slice(plane) }));
                 let mean = self.mean[channel];
                 let sums = planes().map(|(plane, dy)| {
-                    if let Some(y) = self.gate(plane.clone()) {
-                        isa.run(Gate { y, dy });
+                    if let Some(gate) = self.gate(plane.clone()) {
+                        isa.run(Close { gate, dy });
                     }
                     isa.run(GradientSums { x: &self.x[plane], dz: dy, gate: None, mean })
                 });
@@ -165,12 +165,9 @@ impl<T: Float> Backward<'_, T> {
         (0..self.channels.count).into_par_iter().map(channel).unzip()
     }
 
-    /// The outputs of an activation still to be undone.
-    fn gate(&self, plane: Range<usize>) -> Option<&[T]> {
-        match self.activation {
-            Activation::Identity => None,
-            Activation::Relu => Some(&self.y[plane]),
-        }
+    /// The activation still to be undone.
+    fn gate(&self, plane: Range<usize>) -> Option<Gate<'_, T>> {
+        Gate::new(self.activation, &self.y[plane])
     }
 
     /// How `dx` follows from `dz`, and the gradients of gamma and beta. `sum`: of `dz`; `product`: of `dz (x - mean)`.

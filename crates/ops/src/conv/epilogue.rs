@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::{
-    activation::{Activation, rectified},
+    activation::{Activation, clipped, rectified},
     float::Float,
     simd::{Isa, Kernel},
 };
@@ -54,6 +54,7 @@ impl<T: Float> Kernel for Finish<'_, T> {
         match self.activation {
             Activation::Identity => self.each(|z| z),
             Activation::Relu => self.each(rectified),
+            Activation::Relu6 => self.each(clipped),
         }
     }
 }

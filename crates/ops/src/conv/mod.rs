@@ -39,6 +39,18 @@ impl Padding {
     pub const fn same(pixels: usize) -> Self {
         Padding { top: pixels, bottom: pixels, left: pixels, right: pixels }
     }
+
+    /// TensorFlow's “SAME” for an image of height and width `size`: `ceil(size / stride)` outputs, and of an odd number of
+    /// zeros the larger half below and to the right.
+    pub fn tensorflow_same(size: (usize, usize), kernel: usize, stride: usize) -> Self {
+        let halves = |len: usize| {
+            let covered = (len.div_ceil(stride).max(1) - 1) * stride + kernel;
+            let zeros = covered.saturating_sub(len);
+            (zeros / 2, zeros - zeros / 2)
+        };
+        let ((top, bottom), (left, right)) = (halves(size.0), halves(size.1));
+        Padding { top, bottom, left, right }
+    }
 }
 
 /// How [`conv2d`] moves its kernel.

@@ -16,7 +16,6 @@ use crate::{
 pub struct PreparedConv2d {
     weight: Tensor,
     bias: Option<Tensor>,
-    config: Conv2dConfig,
     /// For Winograd's way; made when it is first used.
     transformed: OnceLock<Tensor>,
 }
@@ -28,16 +27,11 @@ impl PreparedConv2d {
     ///
     /// # Errors
     /// If the shapes do not fit each other.
-    pub fn new(
-        weight: &Tensor,
-        bias: Option<&Tensor>,
-        norm: Option<(&Statistics, [&Tensor; 2])>,
-        config: Conv2dConfig,
-    ) -> Result<Self> {
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>, norm: Option<(&Statistics, [&Tensor; 2])>) -> Result<Self> {
         let weight = weight.detach().contiguous()?;
         let bias = bias.map(Tensor::detach);
         let Some((Statistics { mean, var, eps }, [gamma, beta])) = norm else {
-            return Ok(PreparedConv2d { weight, bias, config, transformed: OnceLock::new() });
+            return Ok(PreparedConv2d { weight, bias, transformed: OnceLock::new() });
         };
         // In double precision: this is done once.
         let double = |t: &Tensor| t.detach().to_dtype(DType::F64);
@@ -49,18 +43,25 @@ impl PreparedConv2d {
         let bias = ((shift * &scale)? + double(beta)?)?.to_dtype(weight.dtype())?;
         let scale = scale.to_dtype(weight.dtype())?.reshape(((), 1, 1, 1))?;
         let weight = weight.broadcast_mul(&scale)?;
-        Ok(PreparedConv2d { weight, bias: Some(bias), config, transformed: OnceLock::new() })
+        Ok(PreparedConv2d { weight, bias: Some(bias), transformed: OnceLock::new() })
     }
 
-    /// `activation(conv2d(x) + residual)`; `residual` is shaped as the output. No gradients flow.
+    /// `activation(conv2d(x) + residual)`; `residual` is shaped as the output, `config` the one of
+    /// [`conv2d`](super::conv2d). No gradients flow.
     ///
     /// # Errors
     /// As [`conv2d`](super::conv2d), or if the residual is shaped differently.
-    pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, activation: Activation) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        activation: Activation,
+        config: Conv2dConfig,
+    ) -> Result<Tensor> {
         let mut operands = vec![x, &self.weight];
         operands.extend(residual);
         ensure_alike("conv2d", &operands)?;
-        let geometry = Geometry::new(x.dims(), self.weight.dims(), self.config)?;
+        let geometry = Geometry::new(x.dims(), self.weight.dims(), config)?;
         let x = x.contiguous()?;
         let op = Forward { prepared: self, geometry, activation };
         match residual {

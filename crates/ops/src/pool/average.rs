@@ -39,7 +39,8 @@ pub fn adaptive_avg_pool2d(tape: Option<&Tape>, x: &Tensor, out: (usize, usize))
 }
 
 /// The mean of each window, of which zeros around the image are part. `x`: `[n, c, h, w]`; returns `[n, c, h', w']`,
-/// `h' = (h + 2 padding - kernel) / stride + 1`, rounded down. As PyTorch's `avg_pool2d`.
+/// `h' = (h + 2 padding - kernel) / stride + 1`, rounded as the configuration says; what of a window is beyond the padding does
+/// not count. As PyTorch's `avg_pool2d`.
 ///
 /// # Errors
 /// If the window is empty, larger than the padded image, or fits into the padding (`kernel < 2 padding`), or if `x` is empty,
@@ -72,22 +73,18 @@ impl AveragePool {
         Ok(y)
     }
 
-    /// What a sum over a bin is divided by.
-    fn divisor(&self, (rows, columns): (&Range<usize>, &Range<usize>)) -> f64 {
-        let pixels = self.window.map_or(rows.len() * columns.len(), |window| window.kernel * window.kernel);
-        pixels as f64
-    }
-
-    /// The rows and columns of bin `index`.
-    fn bin(&self, index: usize) -> (Range<usize>, Range<usize>) {
+    /// The rows and columns of bin `index`, and what a sum over it is divided by.
+    fn bin(&self, index: usize) -> (Range<usize>, Range<usize>, f64) {
         let along = |i: usize, pixels: usize, bins: usize| match self.window {
-            None => i * pixels / bins..((i + 1) * pixels).div_ceil(bins),
-            Some(window) => window.pixels(i, pixels),
+            None => {
+                let bin = i * pixels / bins..((i + 1) * pixels).div_ceil(bins);
+                (bin.clone(), bin.len())
+            }
+            Some(window) => (window.pixels(i, pixels), window.extent(i, pixels)),
         };
-        (
-            along(index / self.output.1, self.input.0, self.output.0),
-            along(index % self.output.1, self.input.1, self.output.1),
-        )
+        let (rows, height) = along(index / self.output.1, self.input.0, self.output.0);
+        let (columns, width) = along(index % self.output.1, self.input.1, self.output.1);
+        (rows, columns, (height * width) as f64)
     }
 
     fn forward<T: Float>(&self, x: &[T]) -> Vec<T> {
@@ -96,8 +93,7 @@ impl AveragePool {
         let mut y = vec![T::ZERO; x.len() / area * out_area];
         y.par_chunks_mut(out_area).zip(x.par_chunks(area)).for_each(|(y, x)| {
             for (index, y) in y.iter_mut().enumerate() {
-                let (rows, columns) = self.bin(index);
-                let divisor = self.divisor((&rows, &columns));
+                let (rows, columns, divisor) = self.bin(index);
                 let sum = isa.run(SumBin { x, width: self.input.1, rows, columns });
                 *y = T::from_f64(sum / divisor);
             }
@@ -110,8 +106,8 @@ impl AveragePool {
         let mut dx = vec![T::ZERO; dy.len() / out_area * area];
         dx.par_chunks_mut(area).zip(dy.par_chunks(out_area)).for_each(|(dx, dy)| {
             for (index, &dy) in dy.iter().enumerate() {
-                let (rows, columns) = self.bin(index);
-                let share = dy / T::from_f64(self.divisor((&rows, &columns)));
+                let (rows, columns, divisor) = self.bin(index);
+                let share = dy / T::from_f64(divisor);
                 for row in rows {
                     for dx in &mut dx[row * self.input.1..][columns.clone()] {
                         *dx += share;

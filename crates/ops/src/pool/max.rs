@@ -13,7 +13,8 @@ use crate::{
     window::{copy_strided, outputs_inside},
 };
 
-/// The maximum of each window. `x`: `[n, c, h, w]`; returns `[n, c, h', w']`, `h' = (h + 2 padding - kernel) / stride + 1`.
+/// The maximum of each window. `x`: `[n, c, h, w]`; returns `[n, c, h', w']`, `h' = (h + 2 padding - kernel) / stride + 1`,
+/// rounded as the configuration says.
 ///
 /// The padding is -∞. The gradient goes to the maximum, of several equal ones to the first in row-major order; NaN counts as
 /// the maximum, so that a diverged run shows. All as in PyTorch.
@@ -76,7 +77,7 @@ impl<T: Float> Kernel for PoolPlane<'_, T> {
     #[inline(always)]
     fn run(self) {
         let ((height, width), (_, out_width)) = (self.pool.input, self.pool.output);
-        let Pool2dConfig { kernel, stride, padding } = self.pool.config;
+        let Pool2dConfig { kernel, stride, padding, ceil: _ } = self.pool.config;
         let mut pixels = vec![T::ZERO; out_width];
         let rows = self.y.chunks_exact_mut(out_width).zip(self.maxima.chunks_exact_mut(out_width));
         for (index, (y, maxima)) in rows.enumerate() {

@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Tensor, Var};
-use twograin_ops::relu;
+use twograin_ops::{Activation, activate, relu};
 
 use crate::support::{check_gradients, differentiate_by, flat, var};
 
@@ -11,6 +11,17 @@ fn zero_has_no_gradient_and_nan_stays() {
     assert_eq!([&values[..4], &values[5..]].concat(), [0., 0., 0., 2., f32::INFINITY]);
     assert!(values[4].is_nan());
     assert_eq!(flat::<f32>(gradients.get(&x).unwrap()), [0., 0., 0., 1., 1., 1.]);
+}
+
+#[test]
+fn the_ceiling_has_no_gradient_and_nan_stays() {
+    let x = Var::new(&[-1f32, 0., 2., 6., 7., f32::NAN], &Device::Cpu).unwrap();
+    let relu6 = |tape: Option<&twograin_ops::Tape>, t: &[Tensor]| activate(tape, &t[0], Activation::Relu6);
+    let (y, gradients) = differentiate_by(Tensor::sum_all, std::slice::from_ref(&x), relu6);
+    let values = flat::<f32>(&y);
+    assert_eq!(values[..5], [0., 0., 2., 6., 6.]);
+    assert!(values[5].is_nan());
+    assert_eq!(flat::<f32>(gradients.get(&x).unwrap()), [0., 0., 1., 0., 0., 1.]);
 }
 
 #[test]

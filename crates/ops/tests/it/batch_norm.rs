@@ -23,6 +23,7 @@ fn reference(
     match activation {
         Activation::Identity => Ok(y),
         Activation::Relu => y.relu(),
+        Activation::Relu6 => y.clamp(0., 6.),
     }
 }
 
@@ -38,7 +39,7 @@ fn moments(x: &Tensor) -> (Tensor, Tensor) {
 }
 
 fn activation() -> impl Strategy<Value = Activation> {
-    prop::sample::select(vec![Activation::Identity, Activation::Relu])
+    prop::sample::select(vec![Activation::Identity, Activation::Relu, Activation::Relu6])
 }
 
 /// Small images, and some whose planes exceed a block of the sums.

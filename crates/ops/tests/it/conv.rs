@@ -216,17 +216,38 @@ fn prepared_convolutions_are_those_with_the_batch_norm_after_them() {
             (Some(&bias), None, Activation::Identity),
             (Some(&bias), Some(&residual), Activation::Relu),
             (None, Some(&residual), Activation::Identity),
+            (None, None, Activation::Relu6),
+            (Some(&bias), Some(&residual), Activation::Relu6),
         ] {
             let y = conv2d(None, &x, &weight, bias, case.config).unwrap();
             let expected = batch_norm_eval(None, &y, &gamma, &beta, &statistics, residual, activation).unwrap();
-            let prepared = PreparedConv2d::new(&weight, bias, Some((&statistics, [&gamma, &beta])), case.config);
-            let got = prepared.unwrap().forward(&x, residual, activation).unwrap();
+            let prepared = PreparedConv2d::new(&weight, bias, Some((&statistics, [&gamma, &beta])));
+            let got = prepared.unwrap().forward(&x, residual, activation, case.config).unwrap();
             assert_close("folded", &flat(&got), &flat(&expected), 1e-11);
-            let prepared = PreparedConv2d::new(&weight, bias, None, case.config).unwrap();
-            let got = prepared.forward(&x, None, Activation::Identity).unwrap();
+            let prepared = PreparedConv2d::new(&weight, bias, None).unwrap();
+            let got = prepared.forward(&x, None, Activation::Identity, case.config).unwrap();
             assert_eq!(flat::<f64>(&got), flat::<f64>(&y));
         }
     }
+}
+
+#[test]
+fn tensorflows_padding_keeps_the_size_over_the_stride() {
+    for (size, kernel, stride) in
+        (1usize..20).flat_map(|size| (1..8).flat_map(move |k| (1..4).map(move |s| (size, k, s))))
+    {
+        let Padding { top, bottom, left, right } = Padding::tensorflow_same((size, size + 1), kernel, stride);
+        for (len, before, after) in [(size, top, bottom), (size + 1, left, right)] {
+            let outputs = len.div_ceil(stride);
+            // The kernels' first and last pixels: nothing is padded that no kernel covers, and the larger half is behind.
+            assert!((outputs - 1) * stride + kernel <= len + before + after, "{size} {kernel} {stride}");
+            assert!(before + after == 0 || (outputs - 1) * stride + kernel == len + before + after);
+            assert!(after == before || after == before + 1);
+        }
+    }
+    // Of TensorFlow's guide: 13 pixels, kernel 6, stride 5: one zero before, two after.
+    let Padding { top, bottom, .. } = Padding::tensorflow_same((13, 13), 6, 5);
+    assert_eq!((top, bottom), (1, 2));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Tensor, Var};
-use twograin_ops::dropout;
+use twograin_ops::{dropout, stochastic_depth};
 
 use crate::support::{check_gradients, differentiate_by, flat, var, with_threads};
 
@@ -40,4 +40,17 @@ fn backward_uses_the_forward_mask() {
 #[test]
 fn probability_zero_changes_nothing() {
     assert_eq!(dropped(10, 0., 1), [1.; 10]);
+}
+
+#[test]
+fn stochastic_depth_drops_whole_images() {
+    let x = Var::ones((1000, 3, 2), DType::F32, &Device::Cpu).unwrap();
+    let (y, gradients) =
+        differentiate_by(Tensor::sum_all, std::slice::from_ref(&x), |tape, t| stochastic_depth(tape, &t[0], 0.2, 5));
+    let (y, gradient) = (flat::<f32>(&y), flat::<f32>(gradients.get(&x).unwrap()));
+    assert_eq!(gradient, y);
+    assert!(y.chunks(6).all(|image| image == [0.; 6] || image == [1.25; 6]));
+    let dropped = y.chunks(6).filter(|image| image[0] == 0.).count();
+    // Five deviations around 200.
+    assert!((137..=263).contains(&dropped), "{dropped}");
 }

@@ -35,9 +35,9 @@ fn convolution_names_the_shapes_that_do_not_fit() {
     refused(conv2d(None, &x, &weight, Some(&zeros(&[3])), config), &["bias [4]", "[3]"]);
     let double = weight.to_dtype(DType::F64).unwrap();
     refused(conv2d(None, &x, &double, None, config), &["F32", "F64"]);
-    let prepared = PreparedConv2d::new(&weight, None, None, Conv2dConfig::default()).unwrap();
+    let prepared = PreparedConv2d::new(&weight, None, None).unwrap();
     refused(
-        prepared.forward(&x, Some(&zeros(&[2, 4, 5, 6])), Activation::Identity),
+        prepared.forward(&x, Some(&zeros(&[2, 4, 5, 6])), Activation::Identity, Conv2dConfig::default()),
         &["residual", "[2, 4, 6, 6]", "[2, 4, 5, 6]"],
     );
     let half = |t: &Tensor| t.to_dtype(DType::F16).unwrap();
@@ -67,7 +67,7 @@ fn batch_norm_names_the_operand_that_does_not_fit() {
 #[test]
 fn pooling_refuses_windows_that_do_not_fit() {
     let pool =
-        |x: &[usize], kernel, stride, padding| max_pool2d(None, &zeros(x), Pool2dConfig { kernel, stride, padding });
+        |x: &[usize], kernel, stride, padding| max_pool2d(None, &zeros(x), Pool2dConfig::new(kernel, stride, padding));
     refused(pool(&[1, 1, 2, 8], 3, 1, 0), &["larger", "2 by 8"]);
     refused(pool(&[1, 1, 8, 8], 3, 1, 2), &["half a kernel"]);
     refused(pool(&[1, 1, 8, 8], 0, 1, 0), &["positive"]);

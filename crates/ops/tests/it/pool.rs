@@ -7,7 +7,7 @@ use twograin_ops::{
 use crate::support::{assert_close, check_gradients, differentiate_by, flat, tensor, var};
 
 fn config(kernel: usize, stride: usize, padding: usize) -> Pool2dConfig {
-    Pool2dConfig { kernel, stride, padding }
+    Pool2dConfig::new(kernel, stride, padding)
 }
 
 fn plane(values: &[f64], height: usize, width: usize) -> Var {
@@ -16,7 +16,13 @@ fn plane(values: &[f64], height: usize, width: usize) -> Var {
 }
 
 fn pooled_by_loops(x: &[f64], [n, c, h, w]: [usize; 4], config: Pool2dConfig) -> Vec<f64> {
-    let outputs = |len: usize| (len + 2 * config.padding - config.kernel) / config.stride + 1;
+    // As many as fit; rounded up, each that starts before the end of the pixels until one reaches the end of the padding.
+    let outputs = |len: usize| {
+        let end = len + 2 * config.padding;
+        let fit = (0..end).filter(|i| i * config.stride + config.kernel <= end).count();
+        let more = fit * config.stride < len + config.padding && (fit - 1) * config.stride + config.kernel < end;
+        if config.ceil && more { fit + 1 } else { fit }
+    };
     let mut y = vec![];
     for plane in x.chunks(h * w).take(n * c) {
         for (row, column) in (0..outputs(h)).flat_map(|row| (0..outputs(w)).map(move |column| (row, column))) {
@@ -41,10 +47,10 @@ proptest! {
     #[test]
     fn max_pooling_agrees_with_plain_loops(
         n in 1usize..3, c in 1usize..4, h in 3usize..11, w in 3usize..11,
-        kernel in 1usize..6, stride in 1usize..4, padding in 0usize..3,
+        kernel in 1usize..6, stride in 1usize..4, padding in 0usize..3, ceil: bool,
     ) {
         prop_assume!(2 * padding <= kernel && kernel <= h.min(w) + 2 * padding);
-        let config = config(kernel, stride, padding);
+        let config = Pool2dConfig { ceil, ..config(kernel, stride, padding) };
         // All negative, so that a padding of 0 would show, and no two closer than a finite difference reaches.
         let golden = (0..n * c * h * w).map(|i| (i as f64 * 0.618_033_988_749_894_9).fract() - 2.).collect();
         let x = Var::from_vec(golden, (n, c, h, w), &Device::Cpu).unwrap();
@@ -64,7 +70,9 @@ proptest! {
         let expected = conv2d(None, &x.detach(), &weight, None, same).unwrap();
         let got = avg_pool2d(None, &x, config(kernel, stride, padding)).unwrap();
         assert_close("y", &flat(&got), &flat(&expected), 1e-13);
-        check_gradients(&[x], |tape, t| avg_pool2d(tape, &t[0], config(kernel, stride, padding)));
+        check_gradients(&[&x].map(Var::clone), |tape, t| avg_pool2d(tape, &t[0], config(kernel, stride, padding)));
+        let up = Pool2dConfig { ceil: true, ..config(kernel, stride, padding) };
+        check_gradients(&[x], |tape, t| avg_pool2d(tape, &t[0], up));
     }
 
     #[test]

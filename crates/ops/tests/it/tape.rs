@@ -1,5 +1,5 @@
 use candle_core::{Device, Tensor, Var};
-use twograin_ops::{Tape, cat, flatten, relu};
+use twograin_ops::{Tape, add, cat, flatten, relu};
 
 use crate::support::{check_gradients, differentiate, flat, var, weighted_sum};
 
@@ -42,6 +42,15 @@ fn what_the_tape_cannot_see_is_refused() {
     let message = relu(Some(&tape), &x.sqr().unwrap()).unwrap_err().to_string();
     assert!(message.contains("candle"), "{message}");
     assert!(relu(None, &x.sqr().unwrap()).is_ok());
+}
+
+#[test]
+fn sums_pass_their_gradient_to_both_sides() {
+    let operands = [var(1, &[2, 3]), var(2, &[2, 3])];
+    check_gradients(&operands, |tape, t| add(tape, &relu(tape, &add(tape, &t[0], &t[1])?)?, &t[0]));
+    check_gradients(&operands[..1], |tape, t| add(tape, &t[0], &t[0]));
+    let message = add(None, &operands[0], &var(3, &[3, 2])).unwrap_err().to_string();
+    assert!(message.contains("[2, 3]") && message.contains("[3, 2]"), "{message}");
 }
 
 #[test]

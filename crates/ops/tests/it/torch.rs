@@ -2,8 +2,8 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use twograin_ops::{
-    Activation, Conv2dConfig, Padding, Pool2dConfig, Tape, adaptive_avg_pool2d, batch_norm_train, conv2d, linear,
-    max_pool2d,
+    Activation, Conv2dConfig, Padding, Pool2dConfig, Tape, adaptive_avg_pool2d, avg_pool2d, batch_norm_train, conv2d,
+    linear, max_pool2d,
 };
 
 use crate::support::{assert_close, differentiate_by, flat};
@@ -64,14 +64,24 @@ fn batch_norm() {
     check("batch norm", &operands, |tape, t| {
         Ok(batch_norm_train(tape, &t[0], &t[1], &t[2], Some(&t[3]), 1e-3, Activation::Relu)?.y)
     });
+    // Large enough to reach the ceiling.
+    let operands = [ramp(&shape, 0.), (ramp(&[3], 1.) * 8.).unwrap(), ramp(&[3], 2.)];
+    check("batch norm relu6", &operands, |tape, t| {
+        Ok(batch_norm_train(tape, &t[0], &t[1], &t[2], None, 1e-3, Activation::Relu6)?.y)
+    });
 }
 
 #[test]
 fn pooling() {
-    let config = Pool2dConfig { kernel: 3, stride: 2, padding: 1 };
+    let config = Pool2dConfig::new(3, 2, 1);
     check("max pool", &[ramp(&[2, 2, 6, 5], 0.)], |tape, t| max_pool2d(tape, &t[0], config));
     let ties = (ramp(&[1, 2, 6, 6], 0.) * 2.).unwrap().round().unwrap();
     check("max pool ties", &[ties], |tape, t| max_pool2d(tape, &t[0], config));
+    let up = Pool2dConfig { ceil: true, ..Pool2dConfig::new(3, 2, 1) };
+    check("max pool ceil", &[ramp(&[2, 2, 6, 5], 0.)], |tape, t| max_pool2d(tape, &t[0], up));
+    check("average pool ceil", &[ramp(&[2, 2, 6, 5], 0.)], |tape, t| avg_pool2d(tape, &t[0], up));
+    let up = Pool2dConfig { ceil: true, ..Pool2dConfig::new(2, 3, 0) };
+    check("average pool ceil beyond", &[ramp(&[1, 2, 7, 6], 0.)], |tape, t| avg_pool2d(tape, &t[0], up));
     check("adaptive average pool", &[ramp(&[1, 2, 7, 5], 0.)], |tape, t| adaptive_avg_pool2d(tape, &t[0], (3, 4)));
 }
 
