@@ -163,6 +163,8 @@ named!(
         ResNet34 = "resnet34",
         /// DenseNet121 (Huang et al. 2017) with torchvision's parameter names.
         DenseNet121 = "densenet121",
+        /// EfficientNet-Lite0 (Tan & Le 2019) with the parameter names of the `efficientnet-lite-pytorch` package.
+        EfficientNetLite0 = "efficientnet-lite0",
     }
 );
 

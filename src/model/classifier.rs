@@ -7,6 +7,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use super::{
     Parameters, WeightsError,
     densenet::{DenseNet, DenseNetConfig},
+    efficientnet::{EfficientNet, EfficientNetConfig},
     layers::{Linear, Mode, Prepared},
     loss::log_softmax,
     resnet::{ResNet, ResNetConfig},
@@ -53,6 +54,8 @@ impl ModelSpec {
 pub enum Network {
     /// The dense family.
     Dense(DenseNet),
+    /// EfficientNet-Lite.
+    Efficient(EfficientNet),
     /// The residual family.
     Residual(ResNet),
     /// The VGG family.
@@ -69,6 +72,7 @@ impl Network {
             Backbone::Vgg16 => Self::Vgg(Vgg::new(params, VggConfig::VGG16)?),
             Backbone::ResNet34 => Self::Residual(ResNet::new(params, ResNetConfig::RESNET34)?),
             Backbone::DenseNet121 => Self::Dense(DenseNet::new(params, DenseNetConfig::DENSENET121)?),
+            Backbone::EfficientNetLite0 => Self::Efficient(EfficientNet::new(params, EfficientNetConfig::LITE0)?),
         })
     }
 
@@ -76,6 +80,7 @@ impl Network {
     pub fn features(&self) -> usize {
         match self {
             Self::Dense(net) => net.features(),
+            Self::Efficient(net) => net.features(),
             Self::Residual(net) => net.features(),
             Self::Vgg(net) => net.features(),
         }
@@ -85,17 +90,19 @@ impl Network {
     pub fn forward(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match self {
             Self::Dense(net) => net.forward(pixels, mode),
+            Self::Efficient(net) => net.forward(pixels, mode),
             Self::Residual(net) => net.forward(pixels, mode),
             Self::Vgg(net) => net.forward(pixels, mode),
         }
     }
 
-    /// Whether a tensor of a torchvision file belongs to the last layer, which the head replaces, or is a counter that
+    /// Whether a tensor of such a file belongs to the last layer, which the head replaces, or is a counter that
     /// nothing here reads.
     fn ignores(&self, name: &str) -> bool {
         name.ends_with(".num_batches_tracked")
             || match self {
                 Self::Dense(_) => name.starts_with("classifier."),
+                Self::Efficient(_) => name.starts_with("_fc."),
                 Self::Residual(_) => name.starts_with("fc."),
                 Self::Vgg(_) => name.starts_with("classifier.6."),
             }

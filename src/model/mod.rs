@@ -4,6 +4,7 @@
 
 pub mod classifier;
 pub mod densenet;
+pub mod efficientnet;
 pub mod layers;
 pub mod loss;
 pub mod parameters;

@@ -1,0 +1,159 @@
+//! EfficientNet-Lite0 (Tan & Le 2019, without squeeze-and-excitation and with ReLU6): inverted bottlenecks around depthwise
+//! convolutions, padded as TensorFlow pads. Names are those of the `efficientnet-lite-pytorch` package.
+
+use candle_core::{Result, Tensor};
+use twograin_ops::{self as ops, Activation};
+
+use super::{
+    Parameters,
+    layers::{BatchNorm, Conv2d, ConvNorm, ConvShape, Dropout, Mode, NormConstants},
+};
+
+/// One size of the family.
+#[derive(Clone, Copy, Debug)]
+pub struct EfficientNetConfig {
+    /// Channels after the first convolution, which halves the image.
+    pub stem: usize,
+    /// Inverted bottlenecks, from the image on.
+    pub stages: &'static [Stage],
+    /// Width of the feature vector.
+    pub head: usize,
+    /// Dropout of the features.
+    pub dropout: f64,
+    /// Probability that training leaves out a block, if there were one more of them; it grows in a line from 0 at the first.
+    pub drop_connect: f64,
+}
+
+/// Blocks of one shape. The first changes the number of channels, and the size of the map if the stride is 2.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage {
+    /// Number of blocks.
+    pub blocks: usize,
+    /// Side of the depthwise kernel.
+    pub kernel: usize,
+    /// Step of the first block.
+    pub stride: usize,
+    /// Width between the 1×1 convolutions, as a multiple of the input's channels; 1 leaves the first of them out.
+    pub expansion: usize,
+    /// Channels that come out.
+    pub output: usize,
+}
+
+impl EfficientNetConfig {
+    /// EfficientNet-Lite0: 3.4 million parameters without its last layer.
+    pub const LITE0: Self = Self {
+        stem: 32,
+        stages: &[
+            Stage { blocks: 1, kernel: 3, stride: 1, expansion: 1, output: 16 },
+            Stage { blocks: 2, kernel: 3, stride: 2, expansion: 6, output: 24 },
+            Stage { blocks: 2, kernel: 5, stride: 2, expansion: 6, output: 40 },
+            Stage { blocks: 3, kernel: 3, stride: 2, expansion: 6, output: 80 },
+            Stage { blocks: 3, kernel: 5, stride: 1, expansion: 6, output: 112 },
+            Stage { blocks: 4, kernel: 5, stride: 2, expansion: 6, output: 192 },
+            Stage { blocks: 1, kernel: 3, stride: 1, expansion: 6, output: 320 },
+        ],
+        head: 1280,
+        dropout: 0.2,
+        drop_connect: 0.2,
+    };
+}
+
+/// Of TensorFlow's original.
+const NORM: NormConstants = NormConstants { eps: 1e-3, momentum: 0.01 };
+
+/// A network of the family without its last linear layer.
+#[derive(Clone, Debug)]
+pub struct EfficientNet {
+    stem: ConvNorm,
+    blocks: Vec<Block>,
+    head: ConvNorm,
+    dropout: Dropout,
+    features: usize,
+}
+
+impl EfficientNet {
+    /// A new network.
+    pub fn new(params: &mut Parameters, config: EfficientNetConfig) -> Result<Self> {
+        let EfficientNetConfig { stem: mut input, stages, head: features, dropout, drop_connect } = config;
+        let stem = layer(params, ["_conv_stem", "_bn0"], ConvShape::new(3, input, 3).step(2))?;
+        let count: usize = stages.iter().map(|stage| stage.blocks).sum();
+        let mut blocks = Vec::new();
+        for stage in stages {
+            for index in 0..stage.blocks {
+                let stage = Stage { stride: if index == 0 { stage.stride } else { 1 }, ..*stage };
+                let number = blocks.len();
+                let depth = Dropout { p: drop_connect * number as f64 / count as f64, index: number as u64 };
+                blocks.push(Block::new(params, &format!("_blocks.{number}"), input, stage, depth)?);
+                input = stage.output;
+            }
+        }
+        let head = layer(params, ["_conv_head", "_bn1"], ConvShape::new(input, features, 1))?;
+        Ok(Self { stem, blocks, head, dropout: Dropout { p: dropout, index: count as u64 }, features })
+    }
+
+    /// Width of the feature vector.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// `[n, 3, h, w]` to `[n, features]`.
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let mut x = self.stem.forward(x, None, Activation::Relu6, mode)?;
+        for block in &self.blocks {
+            x = block.forward(&x, mode)?;
+        }
+        let x = self.head.forward(&x, None, Activation::Relu6, mode)?;
+        self.dropout.forward(&ops::global_avg_pool(mode.tape(), &x)?, mode)
+    }
+}
+
+fn layer(params: &mut Parameters, [conv, norm]: [&str; 2], shape: ConvShape) -> Result<ConvNorm> {
+    let conv = Conv2d::tensorflow_same(params, conv, shape)?;
+    Ok(ConvNorm { conv, norm: BatchNorm::with(params, norm, shape.output, NORM)? })
+}
+
+/// An inverted bottleneck: widen, filter each channel, narrow; beside a shortcut where the shape stays.
+#[derive(Clone, Debug)]
+struct Block {
+    expand: Option<ConvNorm>,
+    depthwise: ConvNorm,
+    project: ConvNorm,
+    shortcut: bool,
+    depth: Dropout,
+}
+
+impl Block {
+    fn new(params: &mut Parameters, name: &str, input: usize, stage: Stage, depth: Dropout) -> Result<Self> {
+        let Stage { kernel, stride, expansion, output, .. } = stage;
+        let wide = input * expansion;
+        let mut layer = |[conv, norm]: [&str; 2], shape| {
+            layer(params, [&format!("{name}.{conv}"), &format!("{name}.{norm}")], shape)
+        };
+        let expand = (expansion != 1).then(|| layer(["_expand_conv", "_bn0"], ConvShape::new(input, wide, 1)));
+        let depthwise = ConvShape { groups: wide, ..ConvShape::new(wide, wide, kernel).step(stride) };
+        Ok(Self {
+            expand: expand.transpose()?,
+            depthwise: layer(["_depthwise_conv", "_bn1"], depthwise)?,
+            project: layer(["_project_conv", "_bn2"], ConvShape::new(wide, output, 1))?,
+            shortcut: stride == 1 && input == output,
+            depth,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let y = match &self.expand {
+            Some(expand) => expand.forward(x, None, Activation::Relu6, mode)?,
+            None => x.clone(),
+        };
+        let y = self.depthwise.forward(&y, None, Activation::Relu6, mode)?;
+        let narrow = |residual| self.project.forward(&y, residual, Activation::Identity, mode);
+        match mode {
+            _ if !self.shortcut => narrow(None),
+            Mode::Evaluate | Mode::Infer(_) => narrow(Some(x)),
+            Mode::Train { tape, .. } if self.depth.p > 0.0 => {
+                ops::add(Some(tape), &self.depth.of_images(&narrow(None)?, mode)?, x)
+            }
+            Mode::Train { .. } => narrow(Some(x)),
+        }
+    }
+}
