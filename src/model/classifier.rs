@@ -258,6 +258,11 @@ impl Predictor {
         Ok(Logits { fine: output.fine.as_ref().map(rows).transpose()?, coarse: rows(&output.coarse)? })
     }
 
+    /// Multiplications and additions of the backbone's layers so far, as their definitions count them.
+    pub fn multiply_adds(&self) -> u64 {
+        self.prepared.multiply_adds()
+    }
+
     /// The classifier.
     pub fn classifier(&self) -> &Classifier {
         &self.model

@@ -1,7 +1,7 @@
 //! The dense family (Huang et al. 2017) with bottlenecks and compression. Names are torchvision's.
 
 use candle_core::{Result, Tensor};
-use twograin_ops::{self as ops, Activation, Pool2dConfig};
+use twograin_ops::{self as ops, Activation, Moments, Pool2dConfig};
 
 use super::{
     Parameters,
@@ -84,17 +84,33 @@ impl DenseNet {
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let x = self.stem.forward(x, None, Activation::Relu, mode)?;
         let mut x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig::new(3, 2, 1))?;
+        let mut moments = moments_of(&x, mode)?;
         for Block { layers, transition } in &self.blocks {
             for layer in layers {
-                x = ops::cat(mode.tape(), &x, &layer.forward(&x, mode)?)?;
+                let more = layer.forward(&x, moments.as_ref(), mode)?;
+                x = ops::cat(mode.tape(), &x, &more)?;
+                moments = match (moments, moments_of(&more, mode)?) {
+                    (Some(moments), Some(more)) => Some(moments.cat(&more)?),
+                    (None, _) | (_, None) => None,
+                };
             }
             if let Some((norm, conv)) = transition {
-                let narrow =
-                    conv.forward(&norm.forward(&x, None, Activation::Relu, mode)?, Activation::Identity, mode)?;
+                let normed = norm.forward_given(&x, moments.as_ref(), Activation::Relu, mode)?;
+                let narrow = conv.forward(&normed, Activation::Identity, mode)?;
                 x = ops::avg_pool2d(mode.tape(), &narrow, Pool2dConfig::new(2, 2, 0))?;
+                moments = moments_of(&x, mode)?;
             }
         }
-        ops::global_avg_pool(mode.tape(), &self.norm5.forward(&x, None, Activation::Relu, mode)?)
+        let normed = self.norm5.forward_given(&x, moments.as_ref(), Activation::Relu, mode)?;
+        ops::global_avg_pool(mode.tape(), &normed)
+    }
+}
+
+/// What every batch norm over these channels needs in training: computed once, where the channels are made.
+fn moments_of(x: &Tensor, mode: Mode<'_>) -> Result<Option<Moments>> {
+    match mode {
+        Mode::Train { .. } => Moments::of(x).map(Some),
+        Mode::Evaluate | Mode::Infer(_) => Ok(None),
     }
 }
 
@@ -121,8 +137,8 @@ impl DenseLayer {
     }
 
     /// `[n, input, h, w]` to the `[n, growth, h, w]` that it adds.
-    fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let y = self.norm1.forward(x, None, Activation::Relu, mode)?;
+    fn forward(&self, x: &Tensor, moments: Option<&Moments>, mode: Mode<'_>) -> Result<Tensor> {
+        let y = self.norm1.forward_given(x, moments, Activation::Relu, mode)?;
         let y = self.narrow.forward(&y, None, Activation::Relu, mode)?;
         self.conv2.forward(&y, Activation::Identity, mode)
     }

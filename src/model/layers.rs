@@ -2,11 +2,14 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use candle_core::{Module, Result, Tensor, TensorId, Var};
-use twograin_ops::{self as ops, Activation, Conv2dConfig, Padding, PreparedConv2d, Statistics, Tape};
+use twograin_ops::{self as ops, Activation, Conv2dConfig, Moments, Padding, PreparedConv2d, Statistics, Tape};
 
 use super::{Init, Parameters};
 
@@ -30,16 +33,30 @@ pub enum Mode<'a> {
 /// Convolutions with the batch norm after them folded in, each made when it is first used. It belongs to parameters that do
 /// not change as long as it lives.
 #[derive(Debug, Default)]
-pub struct Prepared(Mutex<HashMap<TensorId, Arc<PreparedConv2d>>>);
+pub struct Prepared {
+    convolutions: Mutex<HashMap<TensorId, Arc<PreparedConv2d>>>,
+    multiply_adds: AtomicU64,
+}
 
 impl Prepared {
     fn of(&self, weight: &Var, prepare: impl FnOnce() -> Result<PreparedConv2d>) -> Result<Arc<PreparedConv2d>> {
         // Nothing panics while it is locked; and what is in it is whole at all times.
-        let mut prepared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut prepared = self.convolutions.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(match prepared.entry(weight.id()) {
             Entry::Occupied(entry) => entry.get().clone(),
             Entry::Vacant(entry) => entry.insert(Arc::new(prepare()?)).clone(),
         })
+    }
+
+    /// Multiplications and additions of the convolutions and linear layers so far, as their definitions count them.
+    pub fn multiply_adds(&self) -> u64 {
+        self.multiply_adds.load(Ordering::Relaxed)
+    }
+
+    /// Counts the layer that made `y` of its weights, `[out, …]`.
+    fn count(&self, y: &Tensor, weight: &Var) {
+        let per_output = weight.elem_count() / weight.dims().first().copied().unwrap_or(1).max(1);
+        self.multiply_adds.fetch_add((y.elem_count() * per_output) as u64, Ordering::Relaxed);
     }
 }
 
@@ -163,7 +180,9 @@ impl Conv2d {
         mode: Mode<'_>,
     ) -> Result<Tensor> {
         let conv = prepared.of(&self.weight, || self.prepare(norm, mode))?;
-        conv.forward(x, residual, activation, self.config(x)?)
+        let y = conv.forward(x, residual, activation, self.config(x)?)?;
+        prepared.count(&y, &self.weight);
+        Ok(y)
     }
 
     fn prepare(&self, norm: Option<&BatchNorm>, mode: Mode<'_>) -> Result<PreparedConv2d> {
@@ -261,21 +280,40 @@ impl BatchNorm {
                 ops::batch_norm_eval(None, x, &gamma, &beta, &self.statistics(mode), residual, activation)
             }
             Mode::Train { tape, .. } => {
-                let out =
-                    ops::batch_norm_train(Some(tape), x, &gamma, &beta, residual, self.constants.eps, activation)?;
-                let count = x.elem_count() / x.dim(1)?;
-                let unbiased = count as f64 / (count.max(2) - 1) as f64;
-                self.move_towards(&self.running_mean, &out.mean)?;
-                self.move_towards(&self.running_var, &(out.var * unbiased)?)?;
+                let eps = self.constants.eps;
+                let out = ops::batch_norm_train(Some(tape), x, &gamma, &beta, residual, eps, activation)?;
+                self.learn(x, &out.moments)?;
                 Ok(out.y)
             }
         }
     }
-}
 
-impl BatchNorm {
+    /// [`forward`](Self::forward) without a residual, of a tensor whose moments are known, as training has them.
+    pub fn forward_given(
+        &self,
+        x: &Tensor,
+        moments: Option<&Moments>,
+        activation: Activation,
+        mode: Mode<'_>,
+    ) -> Result<Tensor> {
+        let (Mode::Train { tape, .. }, Some(moments)) = (mode, moments) else {
+            return self.forward(x, None, activation, mode);
+        };
+        self.learn(x, moments)?;
+        let (gamma, beta) = (mode.read(&self.weight), mode.read(&self.bias));
+        ops::batch_norm_train_given(Some(tape), x, &gamma, &beta, moments, self.constants.eps, activation)
+    }
+
     fn statistics(&self, mode: Mode<'_>) -> Statistics {
         Statistics { mean: mode.read(&self.running_mean), var: mode.read(&self.running_var), eps: self.constants.eps }
+    }
+
+    /// Moves the running statistics towards the batch's.
+    fn learn(&self, x: &Tensor, moments: &Moments) -> Result<()> {
+        let count = x.elem_count() / x.dim(1)?;
+        let unbiased = count as f64 / (count.max(2) - 1) as f64;
+        self.move_towards(&self.running_mean, &moments.mean)?;
+        self.move_towards(&self.running_var, &(&moments.var * unbiased)?)
     }
 
     fn move_towards(&self, running: &Var, batch: &Tensor) -> Result<()> {
@@ -318,7 +356,11 @@ impl Linear {
 
     /// `[n, in]` to `[n, out]`.
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        ops::linear(mode.tape(), x, &mode.read(&self.weight), Some(&mode.read(&self.bias)))
+        let y = ops::linear(mode.tape(), x, &mode.read(&self.weight), Some(&mode.read(&self.bias)))?;
+        if let Mode::Infer(prepared) = mode {
+            prepared.count(&y, &self.weight);
+        }
+        Ok(y)
     }
 
     /// [`forward`](Self::forward) in candle's graph, for what comes after the tape.

@@ -49,7 +49,7 @@ mod tape;
 mod window;
 
 pub use activation::{Activation, activate, relu};
-pub use batch_norm::{BatchNormOutput, Statistics, batch_norm_eval, batch_norm_train};
+pub use batch_norm::{BatchNormOutput, Moments, Statistics, batch_norm_eval, batch_norm_train, batch_norm_train_given};
 pub use conv::{Conv2dConfig, Padding, PreparedConv2d, conv2d};
 pub use dropout::{dropout, stochastic_depth};
 pub use linear::linear;

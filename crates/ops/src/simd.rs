@@ -3,6 +3,8 @@
 //! A [`Kernel`] is plain Rust that the compiler can vectorise: sums run in [`LANES`] independent accumulators, as the compiler
 //! may not reorder them itself. No version fuses multiply and add, so all give the same bits.
 
+use std::array::from_fn;
+
 use crate::float::Float;
 
 /// Independent accumulators of a sum: four AVX2 registers of `f32`, to hide the latency of the addition.
@@ -86,25 +88,45 @@ fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }
 
-/// The sum of `term(i)` over `0..len`, in [`LANES`] accumulators that are added pairwise at the end.
+/// Sums of terms of slices that are equally long: in [`LANES`] accumulators each, what does not fill them in fewer.
 #[inline(always)]
-pub(crate) fn sum_lanes<T: Float>(len: usize, term: impl Fn(usize) -> T) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    let whole = len - len % LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += term(start + lane);
+pub(crate) fn sum_lanes<T: Float, const IN: usize, const OUT: usize>(
+    slices: [&[T]; IN],
+    term: impl Fn([T; IN]) -> [T; OUT],
+) -> [T; OUT] {
+    const FEW: usize = 8;
+    let (sums, rest) = sum_chunks::<T, IN, OUT, LANES>(slices, &term);
+    let (few, rest) = sum_chunks::<T, IN, OUT, FEW>(rest, &term);
+    let (single, _) = sum_chunks::<T, IN, OUT, 1>(rest, &term);
+    from_fn(|out| add_pairwise(sums[out]) + (add_pairwise(few[out]) + single[out][0]))
+}
+
+/// The sums of whole chunks in `N` accumulators, and what is left. Chunks are arrays, as the accumulators stay in registers
+/// only where every index is known.
+#[inline(always)]
+fn sum_chunks<T: Float, const IN: usize, const OUT: usize, const N: usize>(
+    slices: [&[T]; IN],
+    term: impl Fn([T; IN]) -> [T; OUT],
+) -> ([[T; N]; OUT], [&[T]; IN]) {
+    let chunks = slices.map(|slice| slice.as_chunks::<N>());
+    let count = chunks.iter().map(|(chunks, _)| chunks.len()).min().unwrap_or(0);
+    let chunked = chunks.map(|(chunks, _)| &chunks[..count]);
+    let mut sums = [[T::ZERO; N]; OUT];
+    for index in 0..count {
+        let values: [&[T; N]; IN] = chunked.map(|chunks| &chunks[index]);
+        for lane in 0..N {
+            let terms = term(from_fn(|slice| values[slice][lane]));
+            for (sum, term) in sums.iter_mut().zip(terms) {
+                sum[lane] += term;
+            }
         }
     }
-    for (lane, sum) in lanes.iter_mut().enumerate().take(len - whole) {
-        *sum += term(whole + lane);
-    }
-    add_pairwise(lanes)
+    (sums, chunks.map(|(_, rest)| rest))
 }
 
 #[inline(always)]
-pub(crate) fn add_pairwise<T: Float>(mut lanes: [T; LANES]) -> T {
-    let mut half = LANES / 2;
+fn add_pairwise<T: Float, const N: usize>(mut lanes: [T; N]) -> T {
+    let mut half = N / 2;
     while half > 0 {
         for lane in 0..half {
             lanes[lane] += lanes[lane + half];

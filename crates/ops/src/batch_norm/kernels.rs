@@ -22,7 +22,7 @@ impl<T: Float> Kernel for Sum<'_, T> {
     #[inline(always)]
     fn run(self) -> f64 {
         let blocks = self.x.chunks(BLOCK);
-        blocks.map(|x| sum_lanes(x.len(), |i| x[i]).to_f64()).sum()
+        blocks.flat_map(|x| sum_lanes([x], |[x]| [x])).map(T::to_f64).sum()
     }
 }
 
@@ -39,7 +39,7 @@ impl<T: Float> Kernel for SquaredDeviations<'_, T> {
     fn run(self) -> f64 {
         let blocks = self.x.chunks(BLOCK);
         let square = |x: T| (x - self.mean) * (x - self.mean);
-        blocks.map(|x| sum_lanes(x.len(), |i| square(x[i])).to_f64()).sum()
+        blocks.flat_map(|x| sum_lanes([x], |[x]| [square(x)])).map(T::to_f64).sum()
     }
 }
 
@@ -104,19 +104,15 @@ impl<T: Float> Kernel for GradientSums<'_, T> {
         for start in (0..self.x.len()).step_by(BLOCK) {
             let end = self.x.len().min(start + BLOCK);
             let (x, dz) = (&self.x[start..end], &self.dz[start..end]);
-            // The block is still in the first-level cache for the second sum.
-            match self.gate {
-                None => {
-                    sum += sum_lanes(x.len(), |i| dz[i]).to_f64();
-                    product += sum_lanes(x.len(), |i| dz[i] * (x[i] - self.mean)).to_f64();
-                }
+            let terms = |x: T, dz: T| [dz, dz * (x - self.mean)];
+            let sums = match self.gate {
+                None => sum_lanes([x, dz], |[x, dz]| terms(x, dz)),
                 Some(Gate { outputs, steep }) => {
-                    let y = &outputs[start..end];
-                    sum += sum_lanes(x.len(), |i| gated(y[i], steep, dz[i])).to_f64();
-                    let term = |i: usize| gated(y[i], steep, dz[i]) * (x[i] - self.mean);
-                    product += sum_lanes(x.len(), term).to_f64();
+                    sum_lanes([x, dz, &outputs[start..end]], |[x, dz, y]| terms(x, gated(y, steep, dz)))
                 }
-            }
+            };
+            sum += sums[0].to_f64();
+            product += sums[1].to_f64();
         }
         (sum, product)
     }

@@ -19,11 +19,40 @@ use passes::{Backward, Channels, Forward};
 pub struct BatchNormOutput {
     /// The normalised, activated tensor, shaped as the input.
     pub y: Tensor,
-    /// The mean of each channel over batch and pixels: `[c]`, detached.
+    /// Of the input.
+    pub moments: Moments,
+}
+
+/// Mean and variance of each channel over batch and pixels, detached.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    /// `[c]`
     pub mean: Tensor,
-    /// The *biased* variance of each channel (divided by the number of values `m = n h w`): `[c]`, detached. PyTorch's
-    /// `running_var` averages the unbiased one, which is this times `m / (m - 1)`.
+    /// The *biased* variance (divided by the number of values `m = n h w`): `[c]`. PyTorch's `running_var` averages the
+    /// unbiased one, which is this times `m / (m - 1)`.
     pub var: Tensor,
+}
+
+impl Moments {
+    /// Of `x`, `[n, c, h, w]`.
+    ///
+    /// # Errors
+    /// If `x` is not such a tensor, is empty, neither `f32` nor `f64`, or not on the CPU.
+    pub fn of(x: &Tensor) -> Result<Self> {
+        ensure_alike("moments", &[x])?;
+        let [_, c, ..] = image_dims("moments", x)?;
+        let both = x.contiguous()?.apply_op1_no_bwd(&MeanAndVariance)?;
+        Ok(Moments { mean: both.narrow(0, 0, c)?, var: both.narrow(0, c, c)? })
+    }
+
+    /// Of the channels of one tensor and those of another behind them.
+    ///
+    /// # Errors
+    /// If their element types differ.
+    pub fn cat(&self, other: &Moments) -> Result<Self> {
+        let cat = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
+        Ok(Moments { mean: cat(&self.mean, &other.mean)?, var: cat(&self.var, &other.var)? })
+    }
 }
 
 /// `activation(gamma (x - mean) / sqrt(var + eps) + beta + residual)` with the mean and variance of this batch.
@@ -49,8 +78,34 @@ pub fn batch_norm_train(
     if n * h * w == 1 {
         bail!("{OP}: expected more than one value per channel, got {:?}", x.shape())
     }
-    let (y, Moments { mean, var }) = apply(OP, tape, [x, gamma, beta], residual, None, eps, activation)?;
-    Ok(BatchNormOutput { y, mean, var })
+    let (y, moments) = apply(OP, tape, [x, gamma, beta], residual, Source::Batch(None), eps, activation)?;
+    Ok(BatchNormOutput { y, moments })
+}
+
+/// [`batch_norm_train`] of a tensor whose [`Moments`] are known already, as those of a dense block's channels are from the layer
+/// that made them. The gradient of `x` is the same: it flows through mean and variance too.
+///
+/// # Errors
+/// As [`batch_norm_train`], or if there are not as many moments as channels.
+pub fn batch_norm_train_given(
+    tape: Option<&Tape>,
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    moments: &Moments,
+    eps: f64,
+    activation: Activation,
+) -> Result<Tensor> {
+    const OP: &str = "batch_norm_train_given";
+    let [n, c, h, w] = image_dims(OP, x)?;
+    if n * h * w == 1 {
+        bail!("{OP}: expected more than one value per channel, got {:?}", x.shape())
+    }
+    ensure_alike(OP, &[x, &moments.mean, &moments.var])?;
+    ensure_per_channel(OP, x, c, "mean", &moments.mean)?;
+    ensure_per_channel(OP, x, c, "var", &moments.var)?;
+    let source = Source::Batch(Some(moments.clone()));
+    Ok(apply(OP, tape, [x, gamma, beta], None, source, eps, activation)?.0)
 }
 
 /// Fixed statistics of each channel, as training has gathered them.
@@ -86,7 +141,15 @@ pub fn batch_norm_eval(
     ensure_per_channel(OP, x, c, "mean", mean)?;
     ensure_per_channel(OP, x, c, "var", var)?;
     let fixed = Moments { mean: mean.detach(), var: var.detach() };
-    Ok(apply(OP, tape, [x, gamma, beta], residual, Some(fixed), *eps, activation)?.0)
+    Ok(apply(OP, tape, [x, gamma, beta], residual, Source::Fixed(fixed), *eps, activation)?.0)
+}
+
+/// Where mean and variance come from.
+enum Source {
+    /// The values themselves, of which they may have been computed before.
+    Batch(Option<Moments>),
+    /// Elsewhere: no gradient flows through them.
+    Fixed(Moments),
 }
 
 fn apply(
@@ -94,7 +157,7 @@ fn apply(
     tape: Option<&Tape>,
     [x, gamma, beta]: [&Tensor; 3],
     residual: Option<&Tensor>,
-    fixed: Option<Moments>,
+    source: Source,
     eps: f64,
     activation: Activation,
 ) -> Result<(Tensor, Moments)> {
@@ -104,8 +167,11 @@ fn apply(
     let [_, c, ..] = image_dims(name, x)?;
     ensure_per_channel(name, x, c, "gamma", gamma)?;
     ensure_per_channel(name, x, c, "beta", beta)?;
-    let of_batch = fixed.is_none();
-    let moments = fixed.map_or_else(OnceLock::new, OnceLock::from);
+    let (of_batch, known) = match source {
+        Source::Batch(known) => (true, known),
+        Source::Fixed(moments) => (false, Some(moments)),
+    };
+    let moments = known.map_or_else(OnceLock::new, OnceLock::from);
     let op = BatchNorm { gamma: gamma.detach(), beta: beta.detach(), eps, activation, moments };
     let input = x.contiguous()?;
     let y = match residual {
@@ -155,11 +221,22 @@ fn ensure_per_channel(op: &str, x: &Tensor, c: usize, name: &str, values: &Tenso
     Ok(())
 }
 
-/// Mean and biased variance, each `[c]`.
-#[derive(Clone, Debug)]
-struct Moments {
-    mean: Tensor,
-    var: Tensor,
+/// `x -> [mean of each channel, variance of each channel]`
+struct MeanAndVariance;
+
+impl CustomOp1 for MeanAndVariance {
+    fn name(&self) -> &'static str {
+        "moments"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let channels = Channels::new(layout.shape().dims4()?);
+        let moments = with_float!(x, self.name(), T => {
+            let (mean, var) = channels.moments(elements::<T>(self.name(), x, layout)?);
+            storage([mean, var].concat())
+        });
+        Ok((moments, Shape::from(2 * channels.count())))
+    }
 }
 
 /// `x` or `(x, residual) -> y`

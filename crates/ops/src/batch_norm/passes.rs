@@ -35,6 +35,25 @@ impl Channels {
         })
     }
 
+    pub(super) fn count(self) -> usize {
+        self.count
+    }
+
+    /// Mean and biased variance of each channel.
+    pub(super) fn moments<T: Float>(self, x: &[T]) -> (Vec<T>, Vec<T>) {
+        let isa = Isa::detect();
+        (0..self.count).into_par_iter().map(|channel| self.moments_of(isa, x, channel)).unzip()
+    }
+
+    /// Mean and biased variance of a channel, in two passes: the difference of squares would cancel.
+    fn moments_of<T: Float>(self, isa: Isa, x: &[T], channel: usize) -> (T, T) {
+        let planes = || self.planes(channel).map(|plane| &x[plane]);
+        let sum: f64 = planes().map(|x| isa.run(Sum { x })).sum();
+        let mean = T::from_f64(sum / self.values());
+        let squares: f64 = planes().map(|x| isa.run(SquaredDeviations { x, mean })).sum();
+        (mean, T::from_f64(squares / self.values()))
+    }
+
     fn values(self) -> f64 {
         (self.batch * self.area) as f64
     }
@@ -61,7 +80,7 @@ impl<T: Float> Forward<'_, T> {
         let channel = |channel: usize, output: &DisjointMut<'_, MaybeUninit<T>>| {
             let (mean, var) = match &fixed {
                 Some((mean, var)) => (mean[channel], var[channel]),
-                None => self.moments(isa, channel),
+                None => self.channels.moments_of(isa, self.x, channel),
             };
             let inverse_deviation = 1. / (var.to_f64() + self.eps).sqrt();
             for plane in self.channels.planes(channel) {
@@ -86,15 +105,6 @@ impl<T: Float> Forward<'_, T> {
         // SAFETY: the planes of all channels cover the buffer, and the kernel writes all of a plane.
         let y = unsafe { filled(self.channels.len(), channels) };
         (y, moments.0, moments.1)
-    }
-
-    /// Mean and biased variance of a channel, in two passes: the difference of squares would cancel.
-    fn moments(&self, isa: Isa, channel: usize) -> (T, T) {
-        let planes = || self.channels.planes(channel).map(|plane| &self.x[plane]);
-        let sum: f64 = planes().map(|x| isa.run(Sum { x })).sum();
-        let mean = T::from_f64(sum / self.channels.values());
-        let squares: f64 = planes().map(|x| isa.run(SquaredDeviations { x, mean })).sum();
-        (mean, T::from_f64(squares / self.channels.values()))
     }
 }
 

@@ -139,11 +139,10 @@ impl<T: Float> Kernel for Correlate<'_, T> {
         for_each_run(self.g, |tap, output, input, len| {
             let (dy, x) = (&self.dy[output..][..len], &self.x[input..]);
             let sum = if self.g.stride == 1 {
-                let x = &x[..len];
-                sum_lanes(len, |i| dy[i] * x[i])
+                sum_lanes([dy, &x[..len]], |[dy, x]| [dy * x])[0]
             } else {
-                let x = &x[..(len - 1) * self.g.stride + 1];
-                sum_lanes(len, |i| dy[i] * x[i * self.g.stride])
+                let terms = dy.iter().zip(x.iter().step_by(self.g.stride));
+                terms.fold(T::ZERO, |sum, (&dy, &x)| sum + dy * x)
             };
             self.sums[tap] += sum.to_f64();
         });

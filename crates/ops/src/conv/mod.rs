@@ -227,7 +227,8 @@ fn channel_sums<T: Float>(values: &[T], channels: usize, area: usize) -> Vec<T> 
         type Output = T;
         #[inline(always)]
         fn run(self) -> T {
-            sum_lanes(self.0.len(), |i| self.0[i])
+            let [sum] = sum_lanes([self.0], |[x]| [x]);
+            sum
         }
     }
     let isa = Isa::detect();

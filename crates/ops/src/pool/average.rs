@@ -119,6 +119,12 @@ impl AveragePool {
     }
 }
 
+#[inline(always)]
+fn sum<T: Float>(x: &[T]) -> f64 {
+    let [sum] = sum_lanes([x], |[x]| [x]);
+    sum.to_f64()
+}
+
 struct SumBin<'a, T> {
     x: &'a [T],
     width: usize,
@@ -133,10 +139,10 @@ impl<T: Float> Kernel for SumBin<'_, T> {
     fn run(self) -> f64 {
         if self.columns.len() == self.width {
             let x = &self.x[self.rows.start * self.width..self.rows.end * self.width];
-            return sum_lanes(x.len(), |i| x[i]).to_f64();
+            return sum(x);
         }
         let rows = self.rows.map(|row| &self.x[row * self.width..][self.columns.clone()]);
-        rows.map(|x| sum_lanes(x.len(), |i| x[i]).to_f64()).sum()
+        rows.map(sum).sum()
     }
 }
 

@@ -1,6 +1,8 @@
 use candle_core::{DType, Result, Tensor, Var};
 use proptest::prelude::*;
-use twograin_ops::{Activation, BatchNormOutput, Statistics, batch_norm_eval, batch_norm_train};
+use twograin_ops::{
+    Activation, BatchNormOutput, Moments, Statistics, batch_norm_eval, batch_norm_train, batch_norm_train_given,
+};
 
 use crate::support::{
     assert_close, bits, check_gradients, differentiate, flat, flat64, tensor, var, weighted_sum, with_threads,
@@ -61,8 +63,8 @@ proptest! {
         let expected = flat::<f64>(&reference(&x, statistics, residual.as_ref(), activation).unwrap());
         let got = batch_norm_train(None, &x, &gamma, &beta, residual.as_ref(), EPS, activation).unwrap();
         assert_close("y", &flat(&got.y), &expected, 1e-11);
-        assert_close("mean", &flat(&got.mean), &flat(&mean), 1e-13);
-        assert_close("var", &flat(&got.var), &flat(&var), 1e-13);
+        assert_close("mean", &flat(&got.moments.mean), &flat(&mean), 1e-13);
+        assert_close("var", &flat(&got.moments.var), &flat(&var), 1e-13);
         let got = batch_norm_eval(None, &x, &gamma, &beta, &fixed(&mean, &var), residual.as_ref(), activation);
         assert_close("y of eval", &flat(&got.unwrap()), &expected, 1e-11);
 
@@ -122,13 +124,36 @@ fn a_large_mean_does_not_drown_the_variance() {
         batch_norm_train(None, &single(&x), &single(&gamma), &single(&beta), None, EPS, Activation::Identity).unwrap();
     // An f32 near 1000 is exact to 3e-5; the rest must not add to it.
     assert_close("y", &flat64(&got.y), &flat(&expected), 3e-4);
-    assert_close("var", &flat64(&got.var), &flat(&var), 1e-3);
+    assert_close("var", &flat64(&got.moments.var), &flat(&var), 1e-3);
+}
+
+#[test]
+fn moments_that_are_known_already_change_nothing() {
+    let operands = [var(1, &[3, 5, 33, 4]), var(3, &[5]), var(4, &[5])];
+    let run = |known: bool| {
+        let (y, gradients) = differentiate(&operands, |tape, t| {
+            if !known {
+                return Ok(batch_norm_train(tape, &t[0], &t[1], &t[2], None, EPS, Activation::Relu)?.y);
+            }
+            let parts =
+                [(0, 2), (2, 3)].map(|(first, count)| Moments::of(&t[0].detach().narrow(1, first, count).unwrap()));
+            let [first, second] = parts.map(Result::unwrap);
+            batch_norm_train_given(tape, &t[0], &t[1], &t[2], &first.cat(&second)?, EPS, Activation::Relu)
+        });
+        let gradients = operands.iter().flat_map(|operand| flat::<f64>(gradients.get(operand).unwrap()));
+        gradients.chain(flat(&y)).collect::<Vec<_>>()
+    };
+    assert_eq!(run(true), run(false));
+    let few = Moments::of(&tensor(1, &[2, 4, 3, 3])).unwrap();
+    let message = batch_norm_train_given(None, &operands[0], &operands[1], &operands[2], &few, EPS, Activation::Relu);
+    let message = message.unwrap_err().to_string();
+    assert!(message.contains("mean [5]") && message.contains("[4]"), "{message}");
 }
 
 #[test]
 fn statistics_are_detached() {
     let (x, gamma, beta) = (var(1, &[2, 3, 4, 4]), var(2, &[3]), var(3, &[3]));
-    let BatchNormOutput { mean, var, .. } =
+    let BatchNormOutput { moments: Moments { mean, var }, .. } =
         batch_norm_train(None, &x, &gamma, &beta, None, EPS, Activation::Relu).unwrap();
     assert!(!mean.track_op() && !var.track_op());
 }
