@@ -12,10 +12,11 @@
 //! - SQL stands in [`store`] alone, axum and askama in [`web`] alone; [`report`] has neither SQL nor tensors.
 //! - There is no unsafe code but in the crate `twograin-ops`.
 //!
-//! [`app`] puts the parts together for a server, [`cli`] for a terminal. `ARCHITECTURE.md` tells the reasons.
+//! [`app`] puts the parts together for a server, [`cli`] for a terminal; [`benchmark`] times the arithmetic. `ARCHITECTURE.md` tells the reasons.
 
 pub mod analysis;
 pub mod app;
+pub mod benchmark;
 pub mod cli;
 pub mod config;
 pub mod dataset;

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand. What a flag means is said in its doc comment, which is its `--help`.
 
+mod bench;
 mod client;
 mod dataset;
 mod failure;
@@ -99,6 +100,13 @@ enum Command {
         args: predict::PredictArgs,
     },
 
+    /// Measure how fast this machine trains and infers, and how close that is to its limit
+    ///
+    /// For each backbone and pass: images per second, the share of the machine's rate of matrix products that this amounts to,
+    /// and the peak memory of a process that does nothing else. Random images and weights; nothing is read or kept.
+    #[command(after_long_help = bench::EXAMPLES)]
+    Bench(bench::BenchArgs),
+
     /// Execute one attempt of a run; the server starts it
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
@@ -127,6 +135,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Dataset { command } => dataset::run(command),
         Command::Run { server, command } => return run::run(&server.client()?, command),
         Command::Predict { server, args } => return predict::predict(&server.client()?, &args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Worker(args) => worker::work(args),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -146,7 +146,7 @@ impl SubmitArgs {
 }
 
 /// Takes the name of one of `all`; a wrong name is answered with the right ones.
-fn one_of<T>(all: &[T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+pub(super) fn one_of<T>(all: &[T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
 where
     T: Copy + std::str::FromStr<Err = String> + Send + Sync + 'static,
 {

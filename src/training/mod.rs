@@ -7,6 +7,7 @@ mod demo;
 mod event;
 mod optimizer;
 mod schedule;
+mod step;
 mod trainer;
 
 use std::ops::ControlFlow;
@@ -26,6 +27,7 @@ pub use demo::demo_specs;
 pub use event::{Observer, TrainingEvent};
 pub use optimizer::Optimizer;
 pub use schedule::LearningRate;
+pub use step::{Losses, StepConfig, step};
 
 /// How a run ended.
 #[derive(Debug)]

@@ -4,13 +4,17 @@ use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{LearningRate, Observer, Optimizer, Trained, TrainingError, TrainingEvent, event::Throttle};
+use super::{
+    LearningRate, Losses, Observer, Optimizer, StepConfig, Trained, TrainingError, TrainingEvent,
+    event::Throttle,
+    step::{self, number},
+};
 use crate::{
     analysis::{Truth, decide_all, tally},
     dataset::{Batch, Loader, LoaderConfig, Sample, TrainingData, validation_split},
     domain::{RunSpec, Split},
     evaluation::{self, EvaluationConfig, Percentiles},
-    model::{Classifier, Logits, LossSpec, Mode, ModelSpec, Output, Tape, Targets, loss::multi_hot},
+    model::{Classifier, Logits, LossSpec, ModelSpec, Output, Targets, loss::multi_hot},
 };
 
 /// `Break` when the observer stopped it.
@@ -159,21 +163,8 @@ impl<'a> Trainer<'a> {
         let pixels = Tensor::from_vec(batch.pixels, (batch.indices.len(), 3, side, side), self.device)?;
         // A seed of its own for each step; the multiplier keeps neighbouring runs' seeds apart.
         let dropout_seed = self.spec.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(global as u64);
-        let tape = Tape::new();
-        let output = self.model.forward(&pixels, Mode::Train { tape: &tape, dropout_seed })?;
-        let loss = self.loss.loss(&output, &targets)?;
-        let losses = Losses {
-            total: number(&loss.total)?,
-            fine: loss.fine.as_ref().map(number).transpose()?,
-            coarse: number(&loss.coarse)?,
-        };
-        // Nothing is learned from a loss that is not finite: the weights stay as they were.
-        if losses.total.is_finite() {
-            let mut gradients = loss.total.backward()?;
-            tape.backward(&mut gradients)?;
-            self.optimizer.step(&gradients, learning_rate)?;
-        }
-        Ok(losses)
+        let config = StepConfig { dropout_seed, learning_rate };
+        Ok(step::step(&self.model, &self.loss, &mut self.optimizer, (&pixels, &targets), config)?)
     }
 
     fn targets(&self, indices: &[usize]) -> candle_core::Result<Targets> {
@@ -262,14 +253,4 @@ impl<'a> Trainer<'a> {
         let threads = rayon::current_num_threads();
         if self.device.is_cpu() { threads.div_ceil(8) } else { threads }
     }
-}
-
-struct Losses {
-    total: f64,
-    fine: Option<f64>,
-    coarse: f64,
-}
-
-fn number(scalar: &Tensor) -> candle_core::Result<f64> {
-    scalar.to_dtype(DType::F64)?.to_scalar()
 }
