@@ -47,16 +47,15 @@ impl Store {
     /// Puts a run at the end of the queue.
     pub async fn submit(&self, dataset: DatasetId, submission: &Submission, now: Timestamp) -> Result<RunId> {
         let (name, tags, spec) = (submission.name(), to_json(&submission.labels.tags)?, to_json(&submission.spec)?);
-        let (group, now) = (submission.spec.group_key(), now.to_string());
+        let now = now.to_string();
         let id = sqlx::query_scalar!(
-            r#"insert into run (dataset_id, name, tags, note, spec, spec_group, status, submitted_at)
-             values (?, ?, ?, ?, ?, ?, 'queued', ?) returning id as "id!""#,
+            r#"insert into run (dataset_id, name, tags, note, spec, status, submitted_at)
+             values (?, ?, ?, ?, ?, 'queued', ?) returning id as "id!""#,
             dataset.0,
             name,
             tags,
             submission.labels.note,
             spec,
-            group,
             now
         )
         .fetch_one(&self.writer)

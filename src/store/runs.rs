@@ -25,7 +25,7 @@ pub struct RunRow {
     pub note: String,
     /// Its specification.
     pub spec: RunSpec,
-    /// Runs that agree in it form a group.
+    /// Runs that agree in it form a group. Not stored: a run from before a field was added has that field's default.
     pub spec_group: String,
     /// Where it is in its life.
     pub status: RunStatus,
@@ -68,7 +68,7 @@ impl Store {
         let limit = filter.limit.map_or(-1, i64::from);
         let rows = sqlx::query!(
             r#"select run.id, run.dataset_id, dataset.name as dataset, dataset.drawn as "drawn: bool", run.name, run.tags, run.note,
-                      run.spec, run.spec_group, run.status, run.attempt_id, run.error, attempt.progress as "progress?",
+                      run.spec, run.status, run.attempt_id, run.error, attempt.progress as "progress?",
                       tally.images as "images?", tally.coarse_correct as "coarse_correct?",
                       tally.ftct, tally.ftcf, tally.ffct, tally.ffcf,
                       run.submitted_at, run.started_at, run.finished_at
@@ -93,6 +93,7 @@ impl Store {
                     let (ftct, ftcf, ffct, ffcf) = (row.ftct, row.ftcf, row.ffct, row.ffcf);
                     Tally::from(TallyRow { images, coarse_correct, ftct, ftcf, ffct, ffcf })
                 });
+                let spec: RunSpec = from_json("run.spec", &row.spec)?;
                 Ok(RunRow {
                     id: RunId(row.id),
                     dataset_id: DatasetId(row.dataset_id),
@@ -101,8 +102,8 @@ impl Store {
                     name: row.name,
                     tags: from_json("run.tags", &row.tags)?,
                     note: row.note,
-                    spec: from_json("run.spec", &row.spec)?,
-                    spec_group: row.spec_group,
+                    spec_group: spec.group_key(),
+                    spec,
                     status: word(&row.status)?,
                     attempt: row.attempt_id.map(AttemptId),
                     error: row.error,
