@@ -1,6 +1,7 @@
 //! Batches of tensors, prepared ahead by threads of their own.
 
 use std::{
+    collections::HashMap,
     io, iter,
     path::PathBuf,
     sync::{
@@ -76,7 +77,7 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Loader {
     samples: Arc<[Sample]>,
-    order: Arc<[usize]>,
+    order: Vec<usize>,
     batch_size: usize,
     /// Positions in `order`: the next to deliver, and the end.
     next: usize,
@@ -107,12 +108,13 @@ impl Loader {
         let batch_size = config.batch_size.max(1);
         let end = if config.drop_last { order.len() - order.len() % batch_size } else { order.len() };
         let threads = config.threads.clamp(1, end.max(1));
-        let mut loader = Self { samples, order: order.into(), batch_size, next: 0, end, workers: Vec::new() };
+        let draws = number_draws(&order);
+        let mut loader = Self { samples, order, batch_size, next: 0, end, workers: Vec::new() };
         for number in 0..threads {
             let (sender, tensors) = sync_channel((2 * batch_size).div_ceil(threads));
-            let (samples, order) = (Arc::clone(&loader.samples), Arc::clone(&loader.order));
+            let (samples, draws) = (Arc::clone(&loader.samples), Arc::clone(&draws));
             let positions = (number..end).step_by(threads);
-            let work = move || prepare(&samples, positions.map(|position| order[position]), config, &sender);
+            let work = move || prepare(&samples, positions.map(|position| draws[position]), config, &sender);
             let builder = thread::Builder::new().name(format!("loader-{number}"));
             loader.workers.push(Worker { tensors, thread: builder.spawn(work).map_err(LoadError::Spawn)? });
         }
@@ -148,16 +150,29 @@ impl Loader {
     }
 }
 
-/// What a worker does: tensors of the samples `indices`, in their order, until nobody receives them.
+/// The samples of an order, each with how often it came before.
+fn number_draws(order: &[usize]) -> Arc<[(usize, u32)]> {
+    let mut seen = HashMap::new();
+    let number = |&index| {
+        let times = seen.entry(index).or_insert(0);
+        *times += 1;
+        (index, *times - 1)
+    };
+    order.iter().map(number).collect()
+}
+
+/// What a worker does: tensors of the samples drawn, in their order, until nobody receives them.
 fn prepare(
     samples: &[Sample],
-    indices: impl Iterator<Item = usize>,
+    draws: impl Iterator<Item = (usize, u32)>,
     config: LoaderConfig,
     sender: &SyncSender<Result<Vec<f32>, DecodeError>>,
 ) {
     let mut transform = Transform::new(config.input_size);
-    for index in indices {
-        let mut rng = stream(Purpose::Augmentation, config.seed, config.epoch, index as u64);
+    for (index, times) in draws {
+        // A sample that comes again is augmented anew.
+        let draw = u64::from(times) << 32 | index as u64;
+        let mut rng = stream(Purpose::Augmentation, config.seed, config.epoch, draw);
         let tensor =
             decode::open(&samples[index].path).map(|image| transform.train(&image, config.augmentation, &mut rng));
         if sender.send(tensor).is_err() {

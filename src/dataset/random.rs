@@ -10,7 +10,7 @@ pub(super) enum Purpose {
     Validation,
     /// The order of the samples: one stream per epoch.
     Order,
-    /// The augmentation: one stream per epoch and sample.
+    /// The augmentation: one stream per epoch and draw of a sample.
     Augmentation,
     /// The scenes of the demo: one stream per split and scene.
     Scene,

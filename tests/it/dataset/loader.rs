@@ -86,6 +86,15 @@ fn augmentation_depends_on_seed_epoch_and_sample_alone() {
 }
 
 #[test]
+fn a_sample_that_comes_again_is_augmented_anew() {
+    let (_directory, samples) = samples(2);
+    let config = LoaderConfig { shuffle: false, batch_size: 1, ..CONFIG };
+    let loader = Loader::new(samples, vec![0, 1, 0, 0], config).unwrap();
+    let pixels: Vec<_> = loader.map(|batch| batch.unwrap().pixels).collect();
+    assert!(pixels[0] != pixels[2] && pixels[0] != pixels[3] && pixels[2] != pixels[3]);
+}
+
+#[test]
 fn an_incomplete_last_batch_is_kept_or_dropped() {
     let (_directory, samples) = samples(10);
     for (drop_last, expected) in [(false, vec![4, 4, 2]), (true, vec![4, 4])] {
