@@ -77,9 +77,21 @@ pub struct SubmitArgs {
     #[arg(long, value_name = "VALUE", help_heading = TRAINING)]
     momentum: Option<f64>,
 
+    /// Nesterov's momentum, of sgd alone: true or false [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = TRAINING)]
+    nesterov: Option<bool>,
+
     /// Weight decay [default: 0.0001]
     #[arg(long, value_name = "VALUE", help_heading = TRAINING)]
     weight_decay: Option<f64>,
+
+    /// Whether weight decay reaches biases and batch norm's weights too: true or false [default: true]
+    #[arg(long, value_name = "BOOL", help_heading = TRAINING)]
+    decay_biases_and_norms: Option<bool>,
+
+    /// Largest L2 norm of all gradients together; larger ones are scaled down to it [default: off]
+    #[arg(long, value_name = "NORM", help_heading = TRAINING)]
+    clip_norm: Option<f64>,
 
     /// What is done to training images [default: crop-flip]
     #[arg(long, value_name = "KIND", help_heading = TRAINING, value_parser = one_of(Augmentation::ALL, Augmentation::as_str))]
@@ -175,10 +187,11 @@ mod tests {
 
     fn fields() -> Map<String, Value> {
         let spec = RunSpec::new("demo", Backbone::VggTiny, Objective::SigmoidThreshold);
-        match serde_json::to_value(spec).unwrap() {
-            Value::Object(fields) => fields,
-            other => panic!("{other}"),
-        }
+        let Value::Object(mut fields) = serde_json::to_value(spec).unwrap() else { panic!("not an object") };
+        // Left out of JSON when they are not given.
+        fields.insert("clip_norm".into(), "off".into());
+        fields.insert("initial_weights".into(), "random weights, drawn from the seed".into());
+        fields
     }
 
     #[test]
@@ -187,6 +200,8 @@ mod tests {
         assert_eq!(keys, ["backbone", "dataset", "objective"]);
         let body = body(&["--epochs", "3", "--tag", "a", "--tag", "b", "--device", "cuda", "--initial-weights", "w"]);
         assert_eq!((&body["epochs"], &body["tags"][1], &body["device"]), (&3.into(), &"b".into(), &"cuda:0".into()));
+        let options = self::body(&["--nesterov", "--clip-norm", "1"]);
+        assert_eq!((&options["nesterov"], &options["clip_norm"]), (&true.into(), &1.0.into()));
         assert!(std::path::Path::new(body["initial_weights"].as_str().unwrap()).is_absolute());
         assert!(serde_json::from_value::<Submission>(Value::Object(body)).is_ok());
     }

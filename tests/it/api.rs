@@ -56,6 +56,7 @@ fn errors_are_problem_documents_that_name_what_is_wrong() {
         (runs().json(&quick(json!({"input_size": 8}))), 422, "input_size: 8 is outside 32 to 1024"),
         (runs().json(&quick(json!({"device": "cuda:0"}))), 422, "has no CUDA"),
         (runs().json(&quick(json!({"initial_weights": "/no/such/file"}))), 422, "/no/such/file"),
+        (runs().json(&quick(json!({"nesterov": true, "optimizer": "adamw"}))), 422, "nesterov: it needs"),
         (client.post(url("/api/v1/predictions?run=1")).body("x"), 415, ""),
     ] {
         let response = request.send().expect("an answer");

@@ -53,7 +53,7 @@ pub use batch_norm::{BatchNormOutput, Moments, Statistics, batch_norm_eval, batc
 pub use conv::{Conv2dConfig, Padding, PreparedConv2d, conv2d};
 pub use dropout::{dropout, stochastic_depth};
 pub use linear::linear;
-pub use optimizer::{AdamW, adamw_step, sgd_step};
+pub use optimizer::{AdamW, Sgd, adamw_step, sgd_step, sum_of_squares};
 pub use pool::{Pool2dConfig, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, max_pool2d};
 pub use reshape::{add, cat, flatten};
 pub use tape::Tape;

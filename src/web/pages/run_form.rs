@@ -35,6 +35,8 @@ struct Field {
 enum Kind {
     Dataset,
     Choice(fn() -> Vec<&'static str>),
+    /// `true` or `false`. Not a check box, as one that is not ticked sends nothing, which means the default.
+    Switch,
     /// The input's `step`.
     Number(&'static str),
     Text,
@@ -92,7 +94,20 @@ const MORE: [Group; 4] = [
                 "Epochs of linear increase at the start; fractions are allowed.",
             ),
             field("momentum", "Momentum", Kind::Number("any"), "Of SGD; β₁ of AdamW."),
+            field("nesterov", "Nesterov", Kind::Switch, "Nesterov's momentum; of SGD alone."),
             field("weight_decay", "Weight decay", Kind::Number("any"), "Pulls weights towards zero."),
+            field(
+                "decay_biases_and_norms",
+                "Decay of biases and norms",
+                Kind::Switch,
+                "Whether weight decay reaches biases and batch norm's weights too.",
+            ),
+            field(
+                "clip_norm",
+                "Gradient clipping",
+                Kind::Number("any"),
+                "Largest L2 norm of all gradients together; left empty: off.",
+            ),
         ],
     },
     Group {
@@ -206,6 +221,7 @@ fn submission(pairs: &[(String, String)]) -> Result<Submission, String> {
         let kind = fields_by_name(name).map(|field| &field.kind);
         let value = match kind {
             Some(Kind::Number(_)) => number(name, value.trim())?,
+            Some(Kind::Switch) => value.trim().parse::<bool>().map_err(|error| format!("{name}: {error}"))?.into(),
             Some(Kind::Tags) => value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect(),
             Some(Kind::Dataset | Kind::Choice(_) | Kind::Text | Kind::Note) | None => value.trim().into(),
         };
@@ -266,6 +282,7 @@ impl FormPage {
         match &field.kind {
             Kind::Dataset => self.datasets.iter().map(|dataset| &*dataset.name).collect(),
             Kind::Choice(names) => names(),
+            Kind::Switch => vec!["false", "true"],
             Kind::Number(_) | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
         }
     }
@@ -315,9 +332,11 @@ mod tests {
     #[test]
     fn every_field_of_a_specification_is_asked_for() {
         let all = defaults(None);
-        let mut missing: Vec<_> = all.keys().filter(|name| !names().contains(&name.as_str())).collect();
+        // The last two are left out of JSON when they are not given.
+        let all = all.keys().map(String::as_str).chain(["clip_norm", "initial_weights"]);
+        let mut missing: Vec<_> = all.filter(|name| !names().contains(name)).collect();
         missing.sort();
-        assert_eq!(missing, Vec::<&String>::new());
+        assert_eq!(missing, Vec::<&str>::new());
     }
 
     #[test]
@@ -331,9 +350,15 @@ mod tests {
 
     #[test]
     fn an_error_stands_by_its_field() {
-        for (name, value) in
-            [("epochs", "x"), ("epochs", "0"), ("threshold", "1.5"), ("device", "tpu"), ("optimizer", "adam")]
-        {
+        for (name, value) in [
+            ("epochs", "x"),
+            ("epochs", "0"),
+            ("threshold", "1.5"),
+            ("device", "tpu"),
+            ("optimizer", "adam"),
+            ("nesterov", "yes"),
+            ("clip_norm", "0"),
+        ] {
             let error = FormError::from(submission(&pairs(&[(name, value)])).unwrap_err());
             assert_eq!(error.field, Some(name), "{}", error.text);
         }

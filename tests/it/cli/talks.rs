@@ -17,7 +17,9 @@ fn run(id: u32, status: &str) -> Value {
         "backbone": "resnet-tiny", "objective": "sigmoid-threshold", "progress": progress,
         "ia": results.as_ref().map(|_| 0.40866), "coarse_accuracy": null, "error": (status == "failed").then_some("out of memory"),
         "submitted_at": "2026-01-01T00:00:00Z", "started_at": null, "finished_at": null,
-        "note": "", "spec": {"dataset": "demo", "backbone": "resnet-tiny", "objective": "sigmoid-threshold"},
+        "note": "", "spec": {
+            "dataset": "demo", "backbone": "resnet-tiny", "objective": "sigmoid-threshold"
+        },
         "queue_position": (status == "queued").then_some(2), "seconds": null, "epochs": [], "log": [], "results": results})
 }
 
@@ -100,7 +102,8 @@ fn a_run_is_shown_with_its_counts_and_undefined_figures() {
         "FFCF 1,047",
         "IF1                   –  –",
         "p > 0.7",
-        "input_size       224",
+        "input_size              224",
+        "clip_norm               off",
     ] {
         assert!(out.contains(part), "{part} is missing in\n{out}");
     }

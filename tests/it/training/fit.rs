@@ -131,6 +131,27 @@ fn a_run_reports_its_course_and_scores_every_image_once() {
 }
 
 #[test]
+fn every_option_of_training_changes_what_is_learned() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 48);
+    let logits = |change: &dyn Fn(&mut Fields)| {
+        let spec = spec(Backbone::ResNetTiny, Objective::TopKSoftmax, |spec| {
+            (spec.optimizer, spec.learning_rate) = (Optimizer::Sgd, 0.01);
+            change(spec);
+        });
+        finished(&spec, &data).0.scores[1].coarse_logits.clone()
+    };
+    let changes: [&dyn Fn(&mut Fields); 4] =
+        [&|_| {}, &|spec| spec.nesterov = true, &|spec| spec.decay_biases_and_norms = false, &|spec| {
+            spec.clip_norm = Some(0.1)
+        }];
+    let logits: Vec<_> = changes.iter().map(|change| logits(change)).collect();
+    for (index, found) in logits.iter().enumerate() {
+        assert!(!logits[..index].contains(found), "option {index} has no effect");
+    }
+}
+
+#[test]
 fn contributions_and_bias_add_up_to_the_models_own_coarse_logit() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path(), 48);

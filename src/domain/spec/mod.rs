@@ -1,10 +1,14 @@
 //! The specification of a training run: everything that decides its outcomes, in one validated value.
 
-use std::{fmt, str::FromStr};
+mod choices;
+
+use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
 use super::{DecisionRule, Threshold, TopK};
+
+pub use choices::{Augmentation, Backbone, CoarseInput, Device, Objective, Optimizer, Schedule};
 
 /// A training run's specification. Flat in JSON; every field but the first three has a default. The same specification on
 /// the same machine gives the same outcomes.
@@ -52,6 +56,9 @@ pub struct Fields {
     /// Momentum of SGD (β₁ of AdamW).
     #[serde(default = "defaults::momentum")]
     pub momentum: f64,
+    /// Nesterov's momentum; of SGD alone.
+    #[serde(default)]
+    pub nesterov: bool,
     /// How the learning rate goes after the warm-up.
     #[serde(default)]
     pub schedule: Schedule,
@@ -61,6 +68,12 @@ pub struct Fields {
     /// Weight decay.
     #[serde(default = "defaults::weight_decay")]
     pub weight_decay: f64,
+    /// Whether weight decay reaches biases and batch norm's weights too, or weights of convolutions and linear layers alone.
+    #[serde(default = "defaults::decay_biases_and_norms")]
+    pub decay_biases_and_norms: bool,
+    /// The largest L2 norm of all gradients together; larger ones are scaled down to it. Without one, none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
     /// What is done to training images.
     #[serde(default)]
     pub augmentation: Augmentation,
@@ -111,169 +124,8 @@ mod defaults {
     pub fn weight_decay() -> f64 {
         1e-4
     }
-}
-
-/// Declares an enum whose variants have a name used in JSON, on the command line, in the database and on pages.
-macro_rules! named {
-    ($(#[$doc:meta])* $name:ident, $noun:literal { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant,)+ }
-
-        impl $name {
-            /// Every one, in the order they are shown.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// The name used everywhere.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-            fn from_str(text: &str) -> Result<Self, String> {
-                Self::ALL.iter().copied().find(|value| value.as_str() == text).ok_or_else(|| {
-                    let names: Vec<_> = Self::ALL.iter().map(|value| value.as_str()).collect();
-                    format!("“{text}” is not {}; choose one of {}", $noun, names.join(", "))
-                })
-            }
-        }
-    };
-}
-
-named!(
-    /// A backbone: one of a family at one size.
-    Backbone, "a backbone" {
-        /// VGG family, under a million parameters.
-        VggTiny = "vgg-tiny",
-        /// Residual family, under a million parameters.
-        ResNetTiny = "resnet-tiny",
-        /// Dense family, under a million parameters.
-        DenseNetTiny = "densenet-tiny",
-        /// VGG16 without batch normalisation (Simonyan & Zisserman 2015) with torchvision's parameter names.
-        Vgg16 = "vgg16",
-        /// ResNet34 (He et al. 2016) with torchvision's parameter names.
-        ResNet34 = "resnet34",
-        /// DenseNet121 (Huang et al. 2017) with torchvision's parameter names.
-        DenseNet121 = "densenet121",
-        /// EfficientNet-Lite0 (Tan & Le 2019) with the parameter names of the `efficientnet-lite-pytorch` package.
-        EfficientNetLite0 = "efficientnet-lite0",
-    }
-);
-
-named!(
-    /// What a run learns; it fixes the loss and the run's own decision rule.
-    Objective, "an objective" {
-        /// The baseline of table 2: one linear layer to the categories, eq. 7 alone. Has no fine scores.
-        CoarseOnly = "coarse-only",
-        /// Focal loss on softmaxed fine scores (eq. 5) + eq. 7; decided by top-k with the true k.
-        TopKSoftmax = "top-k-softmax",
-        /// Binary cross-entropy on fine scores (eq. 6) + eq. 7; decided by the threshold θ.
-        SigmoidThreshold = "sigmoid-threshold",
-    }
-);
-
-named!(
-    /// What the coarse layer reads.
-    #[derive(Default)]
-    CoarseInput, "a coarse input" {
-        /// The fine probabilities.
-        #[default]
-        Probabilities = "probabilities",
-        /// The fine logits.
-        Logits = "logits",
-    }
-);
-
-named!(
-    /// The optimizer.
-    #[derive(Default)]
-    Optimizer, "an optimizer" {
-        /// Stochastic gradient descent with momentum.
-        #[default]
-        Sgd = "sgd",
-        /// Adam with decoupled weight decay.
-        AdamW = "adamw",
-    }
-);
-
-named!(
-    /// How the learning rate goes after the warm-up.
-    #[derive(Default)]
-    Schedule, "a schedule" {
-        /// It stays.
-        Constant = "constant",
-        /// Divided by ten after each third of the epochs.
-        Step = "step",
-        /// Half a cosine down to zero.
-        #[default]
-        Cosine = "cosine",
-    }
-);
-
-named!(
-    /// What is done to training images.
-    #[derive(Default)]
-    Augmentation, "an augmentation" {
-        /// Nothing: the test transform.
-        None = "none",
-        /// Horizontal flip of every other image.
-        Flip = "flip",
-        /// Random resized crop and horizontal flip.
-        #[default]
-        CropFlip = "crop-flip",
-    }
-);
-
-/// Where a run computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Device {
-    /// The processor.
-    #[default]
-    Cpu,
-    /// The NVIDIA GPU of this number.
-    Cuda(usize),
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
-        }
-    }
-}
-
-impl FromStr for Device {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "cpu" => Ok(Self::Cpu),
-            None if text == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", ordinal)) => ordinal.parse().map(Self::Cuda).map_err(|_| format!("“{text}” is not a device")),
-            Some(_) | None => Err(format!("“{text}” is not a device; choose cpu, or cuda:0, cuda:1, …")),
-        }
-    }
-}
-
-impl TryFrom<String> for Device {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Device> for String {
-    fn from(device: Device) -> String {
-        device.to_string()
+    pub fn decay_biases_and_norms() -> bool {
+        true
     }
 }
 
@@ -299,9 +151,12 @@ impl RunSpec {
             optimizer: Optimizer::default(),
             learning_rate: defaults::learning_rate(),
             momentum: defaults::momentum(),
+            nesterov: false,
             schedule: Schedule::default(),
             warmup_epochs: defaults::warmup_epochs(),
             weight_decay: defaults::weight_decay(),
+            decay_biases_and_norms: defaults::decay_biases_and_norms(),
+            clip_norm: None,
             augmentation: Augmentation::default(),
             seed: 0,
             threads: 0,
@@ -368,9 +223,13 @@ impl TryFrom<Fields> for RunSpec {
             ("warmup_epochs", fields.warmup_epochs, 0.0, fields.epochs as f64),
             ("weight_decay", fields.weight_decay, 0.0, 10.0),
         ] {
-            let (shown, exclusive) = if min == f64::MIN_POSITIVE { (0.0, " (exclusive)") } else { (min, "") };
-            check((min..=max).contains(&value), format!("{name}: {value} is outside {shown}{exclusive} to {max}"))?;
+            in_range(name, value, min, max)?;
         }
+        if let Some(norm) = fields.clip_norm {
+            in_range("clip_norm", norm, f64::MIN_POSITIVE, 1e6)?;
+        }
+        let has_velocity = fields.optimizer == Optimizer::Sgd && fields.momentum > 0.0;
+        check(has_velocity || !fields.nesterov, "nesterov: it needs the optimizer sgd and a momentum above 0".into())?;
         if let Some(path) = &fields.initial_weights {
             check(
                 !path.trim().is_empty(),
@@ -378,6 +237,16 @@ impl TryFrom<Fields> for RunSpec {
             )?;
         }
         Ok(Self(fields))
+    }
+}
+
+/// A `min` of [`f64::MIN_POSITIVE`] means that 0 is excluded.
+fn in_range(name: impl Display, value: f64, min: f64, max: f64) -> Result<(), String> {
+    let (shown, exclusive) = if min == f64::MIN_POSITIVE { (0.0, " (exclusive)") } else { (min, "") };
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("{name}: {value} is outside {shown}{exclusive} to {max}"))
     }
 }
 
@@ -394,7 +263,8 @@ mod tests {
     fn everything_but_three_fields_has_a_default_that_round_trips() {
         let spec = parse("").unwrap();
         assert_eq!(spec, RunSpec::new("coco", Backbone::ResNetTiny, Objective::SigmoidThreshold));
-        assert_eq!((spec.focal_alpha, spec.focal_gamma, spec.threshold.get(), spec.momentum), (1.0, 2.0, 0.7, 0.9));
+        assert_eq!((spec.focal_gamma, spec.threshold.get(), spec.momentum), (2.0, 0.7, 0.9));
+        assert_eq!((spec.nesterov, spec.decay_biases_and_norms, spec.clip_norm), (false, true, None));
         assert_eq!(serde_json::from_str::<RunSpec>(&serde_json::to_string(&spec).unwrap()).unwrap(), spec);
     }
 
@@ -404,6 +274,10 @@ mod tests {
             (r#","input_size":16"#, "input_size: 16 is outside 32 to 1024"),
             (r#","threshold":1.5"#, "a threshold lies between 0 and 1"),
             (r#","learning_rate":0"#, "learning_rate: 0 is outside 0 (exclusive) to 100"),
+            (r#","nesterov":true,"momentum":0"#, "nesterov: it needs the optimizer sgd and a momentum above 0"),
+            (r#","nesterov":true,"optimizer":"adamw""#, "nesterov: it needs the optimizer sgd"),
+            (r#","clip_norm":0"#, "clip_norm: 0 is outside 0 (exclusive) to 1000000"),
+            (r#","focal_alpha":0"#, "focal_alpha: 0 is outside 0 (exclusive) to 1000"),
             (r#","warmup_epochs":11"#, "warmup_epochs: 11 is outside 0 to 10"),
             (r#","epoch":3"#, "unknown field `epoch`"),
             (r#","device":"tpu""#, "“tpu” is not a device"),
