@@ -103,7 +103,7 @@ impl fmt::Display for Difference {
             ("unexpected", self.extra.join(", ")),
             ("of another shape", self.misshapen.iter().map(shapes).collect::<Vec<_>>().join(", ")),
         ];
-        f.write_str("not the weights of this network; ")?;
+        f.write_str("not of this network; ")?;
         let parts = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("{what}: {names}"));
         f.write_str(&parts.collect::<Vec<_>>().join("; "))
     }
@@ -170,14 +170,7 @@ impl Parameters {
 
     /// Writes every tensor as float32 safetensors.
     pub fn save(&self, path: &Path) -> Result<Sha256Hex, WeightsError> {
-        let entry = |(name, var): (&String, &Var)| {
-            let values = var.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            Ok(Entry::f32(name.as_str(), var.dims(), &values))
-        };
-        let entries = self.iter().map(entry).collect::<candle_core::Result<_>>();
-        let entries = entries.map_err(|source| WeightsError::Read { path: path.into(), source })?;
-        container::write(path, entries, &BTreeMap::new())
-            .map_err(|source| WeightsError::Io { path: path.into(), source })
+        write_tensors(path, self.iter().map(|(name, var)| (name.clone(), var)), &BTreeMap::new())
     }
 
     /// Replaces every tensor by that of the safetensors file, which must have these names and shapes and no other.
@@ -194,33 +187,61 @@ impl Parameters {
         ignored: impl Fn(&str) -> bool,
     ) -> Result<(), WeightsError> {
         let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
-        let read = |source| WeightsError::Read { path: path.into(), source };
-        let mut file = candle_core::safetensors::load_buffer(&bytes, &self.device).map_err(read)?;
-        file.retain(|name, _| !ignored(name));
-
-        let mut difference = Difference::default();
-        let mut pairs = Vec::new();
-        for (name, var) in self.iter().filter(|(name, _)| wanted(name)) {
-            match file.remove(name) {
-                None => difference.missing.push(name.clone()),
-                Some(tensor) if tensor.dims() != var.dims() => {
-                    difference.misshapen.push((name.clone(), var.dims().to_vec(), tensor.dims().to_vec()));
-                }
-                Some(tensor) => pairs.push((var, tensor)),
-            }
-        }
-        difference.extra = file.into_keys().collect();
-        difference.missing.sort();
-        difference.extra.sort();
-        difference.misshapen.sort();
-        if difference != Difference::default() {
-            return Err(WeightsError::Mismatch { path: path.into(), difference });
-        }
-        for (var, tensor) in pairs {
-            tensor.to_dtype(self.dtype).and_then(|tensor| var.set(&tensor)).map_err(read)?;
-        }
-        Ok(())
+        let vars = self.iter().filter(|(name, _)| wanted(name)).map(|(name, var)| (name.clone(), var));
+        read_tensors(path, &bytes, vars, ignored)
     }
+}
+
+/// Writes these as float32 safetensors.
+pub fn write_tensors<'a>(
+    path: &Path,
+    vars: impl Iterator<Item = (String, &'a Var)>,
+    metadata: &BTreeMap<&str, String>,
+) -> Result<Sha256Hex, WeightsError> {
+    let entry = |(name, var): (String, &Var)| {
+        let values = var.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        Ok(Entry::f32(name, var.dims(), &values))
+    };
+    let entries = vars.map(entry).collect::<candle_core::Result<_>>();
+    let entries = entries.map_err(|source| WeightsError::Read { path: path.into(), source })?;
+    container::write(path, entries, metadata).map_err(|source| WeightsError::Io { path: path.into(), source })
+}
+
+/// Replaces these by the tensors of a safetensors file, whose content is `bytes`; tensors of the file that are `ignored` may be
+/// there as well, others not. Nothing is replaced if anything differs.
+pub fn read_tensors<'a>(
+    path: &Path,
+    bytes: &[u8],
+    vars: impl Iterator<Item = (String, &'a Var)>,
+    ignored: impl Fn(&str) -> bool,
+) -> Result<(), WeightsError> {
+    let read = |source| WeightsError::Read { path: path.into(), source };
+    let mut file = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(read)?;
+    file.retain(|name, _| !ignored(name));
+
+    let mut difference = Difference::default();
+    let mut pairs = Vec::new();
+    for (name, var) in vars {
+        match file.remove(&name) {
+            None => difference.missing.push(name),
+            Some(tensor) if tensor.dims() != var.dims() => {
+                difference.misshapen.push((name, var.dims().to_vec(), tensor.dims().to_vec()));
+            }
+            Some(tensor) => pairs.push((var, tensor)),
+        }
+    }
+    difference.extra = file.into_keys().collect();
+    difference.missing.sort();
+    difference.extra.sort();
+    difference.misshapen.sort();
+    if difference != Difference::default() {
+        return Err(WeightsError::Mismatch { path: path.into(), difference });
+    }
+    for (var, tensor) in pairs {
+        let tensor = tensor.to_dtype(var.dtype()).and_then(|tensor| tensor.to_device(var.device()));
+        tensor.and_then(|tensor| var.set(&tensor)).map_err(read)?;
+    }
+    Ok(())
 }
 
 /// A generator of its own for each name, so that adding a layer leaves the others' values as they were.

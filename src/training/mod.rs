@@ -25,7 +25,7 @@ use crate::{
 
 pub use demo::demo_specs;
 pub use event::{Observer, TrainingEvent};
-pub use optimizer::Optimizer;
+pub use optimizer::{Optimizer, OptimizerStateError};
 pub use schedule::LearningRate;
 pub use step::{Losses, StepConfig, step};
 

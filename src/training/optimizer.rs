@@ -1,16 +1,31 @@
 //! Optimizers, with PyTorch's semantics. candle's SGD has no momentum; both update in place here.
 
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
 use candle_core::{Result, Tensor, Var, backprop::GradStore};
+use safetensors::SafeTensors;
+use thiserror::Error;
 use twograin_ops::{AdamW, Sgd, adamw_step, sgd_step, sum_of_squares};
 
-use crate::domain::{
-    RunSpec,
-    spec::{Fields, Optimizer as Algorithm},
+use crate::{
+    domain::{
+        RunSpec,
+        spec::{Fields, Optimizer as Algorithm},
+    },
+    exchange::Sha256Hex,
+    model::{
+        WeightsError,
+        parameters::{read_tensors, write_tensors},
+    },
 };
 
 /// Changes variables by their gradients.
 #[derive(Debug)]
 pub struct Optimizer {
+    algorithm: Algorithm,
     momentum: f64,
     nesterov: bool,
     clip_norm: Option<f64>,
@@ -21,6 +36,7 @@ pub struct Optimizer {
 /// A variable and what is remembered of its past gradients.
 #[derive(Debug)]
 struct Slot {
+    name: String,
     var: Var,
     weight_decay: f64,
     memory: Memory,
@@ -33,6 +49,22 @@ enum Memory {
     AdamW { mean: Var, square: Var },
 }
 
+/// Why an optimizer's state could not be written or read.
+#[derive(Debug, Error)]
+pub enum OptimizerStateError {
+    /// The file system refused, or the tensors are those of another network.
+    #[error("optimizer state: {0}")]
+    Tensors(#[from] WeightsError),
+    /// The state of another algorithm, or none.
+    #[error("optimizer state: {}: {what}", path.display())]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        what: String,
+    },
+}
+
 impl Optimizer {
     /// β₂ of AdamW.
     const BETA2: f64 = 0.999;
@@ -40,17 +72,17 @@ impl Optimizer {
     const EPS: f64 = 1e-8;
 
     /// The run's optimizer for these variables.
-    pub fn new<'a>(spec: &RunSpec, vars: impl Iterator<Item = &'a Var>) -> Result<Self> {
+    pub fn new<'a>(spec: &RunSpec, vars: impl Iterator<Item = (&'a String, &'a Var)>) -> Result<Self> {
         let Fields { optimizer: algorithm, momentum, nesterov, clip_norm, .. } = **spec;
-        let slot = |var: &Var| {
+        let slot = |(name, var): (&String, &Var)| {
             // Biases and batch norm's tensors have one dimension.
             let decays = spec.decay_biases_and_norms || var.rank() >= 2;
             let memory = Memory::new(algorithm, var)?;
             let weight_decay = if decays { spec.weight_decay } else { 0.0 };
-            Ok(Slot { var: var.clone(), weight_decay, memory })
+            Ok(Slot { name: name.clone(), var: var.clone(), weight_decay, memory })
         };
         let slots = vars.map(slot).collect::<Result<_>>()?;
-        Ok(Self { momentum, nesterov, clip_norm, slots, steps: 0 })
+        Ok(Self { algorithm, momentum, nesterov, clip_norm, slots, steps: 0 })
     }
 
     /// One step. A variable without a gradient stays.
@@ -88,7 +120,41 @@ impl Optimizer {
         let squares = gradients.iter().map(|(_, gradient)| sum_of_squares(gradient)).sum::<Result<f64>>()?;
         Ok((clip_norm / (squares.sqrt() + 1e-6)).min(1.0))
     }
+
+    /// Writes what the next step depends on, beside the variables and the specification, as float32 safetensors.
+    pub fn save(&self, path: &Path) -> std::result::Result<Sha256Hex, OptimizerStateError> {
+        let metadata = BTreeMap::from([(OPTIMIZER, self.algorithm.to_string()), (STEPS, self.steps.to_string())]);
+        Ok(write_tensors(path, self.memories(), &metadata)?)
+    }
+
+    /// Goes on from what [`save`](Self::save) wrote for the same algorithm and variables. Nothing changes if anything differs.
+    pub fn load(&mut self, path: &Path) -> std::result::Result<(), OptimizerStateError> {
+        let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
+        let header = SafeTensors::read_metadata(&bytes).ok();
+        let metadata = header.and_then(|(_, header)| header.metadata().clone()).unwrap_or_default();
+        let refused = |what| Err(OptimizerStateError::Metadata { path: path.into(), what });
+        let steps = match (metadata.get(OPTIMIZER), metadata.get(STEPS).and_then(|steps| steps.parse().ok())) {
+            (Some(found), _) if found != self.algorithm.as_str() => {
+                return refused(format!("it is of {found}, not of {}", self.algorithm));
+            }
+            (Some(_), Some(steps)) => steps,
+            (Some(_), None) | (None, _) => return refused("it is not the state of an optimizer".into()),
+        };
+        read_tensors(path, &bytes, self.memories(), |_| false)?;
+        self.steps = steps;
+        Ok(())
+    }
+
+    fn memories(&self) -> impl Iterator<Item = (String, &Var)> {
+        self.slots.iter().flat_map(|Slot { name, memory, .. }| {
+            memory.vars().into_iter().map(move |(what, var)| (format!("{name}.{what}"), var))
+        })
+    }
 }
+
+/// Names in the metadata of a file.
+const OPTIMIZER: &str = "optimizer";
+const STEPS: &str = "steps";
 
 impl Memory {
     fn new(algorithm: Algorithm, var: &Var) -> Result<Self> {
@@ -97,6 +163,13 @@ impl Memory {
             Algorithm::Sgd => Self::Sgd { velocity: zeros()? },
             Algorithm::AdamW => Self::AdamW { mean: zeros()?, square: zeros()? },
         })
+    }
+
+    fn vars(&self) -> Vec<(&'static str, &Var)> {
+        match self {
+            Self::Sgd { velocity } => vec![("velocity", velocity)],
+            Self::AdamW { mean, square } => vec![("mean", mean), ("square", square)],
+        }
     }
 }
 

@@ -76,7 +76,7 @@ impl<'a> Trainer<'a> {
             device,
             samples: data.train.clone().into(),
             loss: spec.into(),
-            optimizer: Optimizer::new(spec, model.params().iter_trained().map(|(_, var)| var))?,
+            optimizer: Optimizer::new(spec, model.params().iter_trained())?,
             learning_rate: LearningRate::new(spec, train.len() / batch_size),
             train,
             validation,
