@@ -83,6 +83,7 @@ fn specification(spec: &Fields) -> Table {
         ("weight_decay", spec.weight_decay.to_string()),
         ("decay_biases_and_norms", spec.decay_biases_and_norms.to_string()),
         ("clip_norm", spec.clip_norm.map_or_else(|| "off".into(), |norm| norm.to_string())),
+        ("sampling", spec.sampling.to_string()),
         ("augmentation", spec.augmentation.to_string()),
         ("focal_alpha", spec.focal_alpha.to_string()),
         ("focal_gamma", spec.focal_gamma.to_string()),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
-use crate::domain::spec::{Augmentation, Backbone, CoarseInput, Device, Objective, Optimizer, Schedule};
+use crate::domain::spec::{Augmentation, Backbone, CoarseInput, Device, Objective, Optimizer, Sampling, Schedule};
 
 /// What is to be run.
 #[derive(Args, Clone, Debug, Serialize)]
@@ -92,6 +92,10 @@ pub struct SubmitArgs {
     /// Largest L2 norm of all gradients together; larger ones are scaled down to it [default: off]
     #[arg(long, value_name = "NORM", help_heading = TRAINING)]
     clip_norm: Option<f64>,
+
+    /// Which training images an epoch has: each once, or as many in which every fine label has its equal turn [default: uniform]
+    #[arg(long, value_name = "KIND", help_heading = TRAINING, value_parser = one_of(Sampling::ALL, Sampling::as_str))]
+    sampling: Option<Sampling>,
 
     /// What is done to training images [default: crop-flip]
     #[arg(long, value_name = "KIND", help_heading = TRAINING, value_parser = one_of(Augmentation::ALL, Augmentation::as_str))]

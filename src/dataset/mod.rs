@@ -1,13 +1,14 @@
 //! Labelled images on disk: importing them, splitting them, and turning them into tensors.
 //!
-//! [`coco::import`] reads COCO instances files and keeps what the two-level rule allows; [`validation_split`] divides train. A
-//! [`loader::Loader`] decodes and transforms the images into batches; a single upload goes through
-//! [`transform::test_tensor`], the same path. Knows nothing of where a data set is recorded.
+//! [`coco::import`] reads COCO instances files and keeps what the two-level rule allows; [`validation_split`] divides train, and
+//! [`label_balanced`] draws an epoch from it. A [`loader::Loader`] decodes and transforms the images into batches; a single
+//! upload goes through [`transform::test_tensor`], the same path. Knows nothing of where a data set is recorded.
 
 pub mod coco;
 pub mod decode;
 pub mod loader;
 mod random;
+mod sampling;
 pub mod scenes;
 mod split;
 pub mod transform;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{CoarseId, LabelSet, Taxonomy};
 
 pub use loader::{Batch, LoadError, Loader, LoaderConfig};
+pub use sampling::label_balanced;
 pub use split::validation_split;
 
 /// One labelled image.

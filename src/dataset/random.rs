@@ -14,6 +14,8 @@ pub(super) enum Purpose {
     Augmentation,
     /// The scenes of the demo: one stream per split and scene.
     Scene,
+    /// What label-balanced sampling draws: one stream per epoch.
+    LabelBalance,
 }
 
 /// The stream of `purpose` under `seed`; `major` and `minor` number the streams of one purpose.

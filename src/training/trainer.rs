@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     analysis::{Truth, decide_all, tally},
-    dataset::{Batch, Loader, LoaderConfig, Sample, TrainingData, validation_split},
-    domain::{RunSpec, Split},
+    dataset::{Batch, Loader, LoaderConfig, Sample, TrainingData, label_balanced, validation_split},
+    domain::{RunSpec, Split, spec::Sampling},
     evaluation::{self, EvaluationConfig, Percentiles},
     model::{Classifier, Logits, LossSpec, ModelSpec, Output, Targets, loss::multi_hot},
 };
@@ -105,18 +105,22 @@ impl<'a> Trainer<'a> {
     /// Trains for one epoch; returns the logits of the validation split after it.
     fn epoch(&mut self, epoch: usize, observer: &mut dyn Observer) -> Stoppable<Logits> {
         let (spec, steps, began) = (self.spec, self.steps(), Instant::now());
+        let (order, shuffle) = match spec.sampling {
+            Sampling::Uniform => (self.train.clone(), true),
+            Sampling::LabelBalanced => (label_balanced(&self.samples, &self.train, spec.seed, epoch as u64), false),
+        };
         let loader = LoaderConfig {
             input_size: spec.input_size,
             augmentation: spec.augmentation,
             batch_size: self.batch_size,
             seed: spec.seed,
             epoch: epoch as u64,
-            shuffle: true,
+            shuffle,
             drop_last: true,
             threads: self.loader_threads(),
         };
         let (mut sum, mut learning_rate) = (0.0, 0.0);
-        for (step, batch) in (1..).zip(Loader::new(self.samples.clone(), self.train.clone(), loader)?) {
+        for (step, batch) in (1..).zip(Loader::new(self.samples.clone(), order, loader)?) {
             let global = (epoch - 1) * steps + step - 1;
             learning_rate = self.learning_rate.at(global);
             let losses = self.step(batch?, global, learning_rate)?;

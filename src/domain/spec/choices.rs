@@ -110,6 +110,18 @@ named!(
 );
 
 named!(
+    /// Which training images an epoch has.
+    #[derive(Default)]
+    Sampling, "a sampling" {
+        /// Each once.
+        #[default]
+        Uniform = "uniform",
+        /// As many, in which every fine label that occurs has its equal turn (class-aware sampling, Shen et al. 2016).
+        LabelBalanced = "label-balanced",
+    }
+);
+
+named!(
     /// What is done to training images.
     #[derive(Default)]
     Augmentation, "an augmentation" {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DecisionRule, Threshold, TopK};
 
-pub use choices::{Augmentation, Backbone, CoarseInput, Device, Objective, Optimizer, Schedule};
+pub use choices::{Augmentation, Backbone, CoarseInput, Device, Objective, Optimizer, Sampling, Schedule};
 
 /// A training run's specification. Flat in JSON; every field but the first three has a default. The same specification on
 /// the same machine gives the same outcomes.
@@ -74,6 +74,9 @@ pub struct Fields {
     /// The largest L2 norm of all gradients together; larger ones are scaled down to it. Without one, none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Which training images an epoch has.
+    #[serde(default)]
+    pub sampling: Sampling,
     /// What is done to training images.
     #[serde(default)]
     pub augmentation: Augmentation,
@@ -157,6 +160,7 @@ impl RunSpec {
             weight_decay: defaults::weight_decay(),
             decay_biases_and_norms: defaults::decay_biases_and_norms(),
             clip_norm: None,
+            sampling: Sampling::default(),
             augmentation: Augmentation::default(),
             seed: 0,
             threads: 0,
@@ -278,6 +282,7 @@ mod tests {
             (r#","nesterov":true,"optimizer":"adamw""#, "nesterov: it needs the optimizer sgd"),
             (r#","clip_norm":0"#, "clip_norm: 0 is outside 0 (exclusive) to 1000000"),
             (r#","focal_alpha":0"#, "focal_alpha: 0 is outside 0 (exclusive) to 1000"),
+            (r#","sampling":"balanced""#, "unknown variant `balanced`"),
             (r#","warmup_epochs":11"#, "warmup_epochs: 11 is outside 0 to 10"),
             (r#","epoch":3"#, "unknown field `epoch`"),
             (r#","device":"tpu""#, "“tpu” is not a device"),

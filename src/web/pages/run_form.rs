@@ -14,7 +14,7 @@ use super::Page;
 use crate::{
     domain::{
         RunId, RunSpec, Submission,
-        spec::{Augmentation, Backbone, CoarseInput, Objective, Optimizer, Schedule},
+        spec::{Augmentation, Backbone, CoarseInput, Objective, Optimizer, Sampling, Schedule},
     },
     report::{DatasetBrief, Reports, RunReport},
     services::Queue,
@@ -132,6 +132,12 @@ const MORE: [Group; 4] = [
     Group {
         title: "Images and weights",
         fields: &[
+            field(
+                "sampling",
+                "Sampling",
+                names_of!(Sampling),
+                "Each training image once an epoch, or every fine label in equal turns.",
+            ),
             field("augmentation", "Augmentation", names_of!(Augmentation), "What is done to training images."),
             field(
                 "initial_weights",
@@ -358,6 +364,7 @@ mod tests {
             ("optimizer", "adam"),
             ("nesterov", "yes"),
             ("clip_norm", "0"),
+            ("sampling", "balanced"),
         ] {
             let error = FormError::from(submission(&pairs(&[(name, value)])).unwrap_err());
             assert_eq!(error.field, Some(name), "{}", error.text);

@@ -5,7 +5,7 @@ use twograin::{
     dataset::{Sample, TrainingData},
     domain::{
         CoarseId, FineId, LabelSet, RunSpec, Split, Taxonomy,
-        spec::{Augmentation, Backbone, CoarseInput, Fields, Objective, Optimizer},
+        spec::{Augmentation, Backbone, CoarseInput, Fields, Objective, Optimizer, Sampling},
     },
     explanation::{Head, decision_path},
     training::{Fit, Trained, TrainingError, TrainingEvent, fit},
@@ -141,10 +141,13 @@ fn every_option_of_training_changes_what_is_learned() {
         });
         finished(&spec, &data).0.scores[1].coarse_logits.clone()
     };
-    let changes: [&dyn Fn(&mut Fields); 4] =
-        [&|_| {}, &|spec| spec.nesterov = true, &|spec| spec.decay_biases_and_norms = false, &|spec| {
-            spec.clip_norm = Some(0.1)
-        }];
+    let changes: [&dyn Fn(&mut Fields); 5] = [
+        &|_| {},
+        &|spec| spec.nesterov = true,
+        &|spec| spec.decay_biases_and_norms = false,
+        &|spec| spec.clip_norm = Some(0.1),
+        &|spec| spec.sampling = Sampling::LabelBalanced,
+    ];
     let logits: Vec<_> = changes.iter().map(|change| logits(change)).collect();
     for (index, found) in logits.iter().enumerate() {
         assert!(!logits[..index].contains(found), "option {index} has no effect");
