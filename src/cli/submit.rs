@@ -9,7 +9,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
-use crate::domain::spec::{Augmentation, Backbone, CoarseInput, Device, Objective, Optimizer, Sampling, Schedule};
+use crate::domain::spec::{
+    Augmentation, Backbone, CoarseInput, Device, FocalAlpha, Objective, Optimizer, Sampling, Schedule,
+};
 
 /// What is to be run.
 #[derive(Args, Clone, Debug, Serialize)]
@@ -101,9 +103,11 @@ pub struct SubmitArgs {
     #[arg(long, value_name = "KIND", help_heading = TRAINING, value_parser = one_of(Augmentation::ALL, Augmentation::as_str))]
     augmentation: Option<Augmentation>,
 
-    /// α of the focal loss of top-k-softmax [default: 1.0]
+    /// α of the focal loss of top-k-softmax, for all fine labels or for some, as in dog=2,person=0.5 [default: 1.0]
+    ///
+    /// Labels left out have 1.
     #[arg(long, value_name = "VALUE", help_heading = MODEL)]
-    focal_alpha: Option<f64>,
+    focal_alpha: Option<FocalAlpha>,
 
     /// γ of the focal loss of top-k-softmax [default: 2.0]
     #[arg(long, value_name = "VALUE", help_heading = MODEL)]
@@ -204,8 +208,8 @@ mod tests {
         assert_eq!(keys, ["backbone", "dataset", "objective"]);
         let body = body(&["--epochs", "3", "--tag", "a", "--tag", "b", "--device", "cuda", "--initial-weights", "w"]);
         assert_eq!((&body["epochs"], &body["tags"][1], &body["device"]), (&3.into(), &"b".into(), &"cuda:0".into()));
-        let options = self::body(&["--nesterov", "--clip-norm", "1"]);
-        assert_eq!((&options["nesterov"], &options["clip_norm"]), (&true.into(), &1.0.into()));
+        let options = self::body(&["--nesterov", "--focal-alpha", "hot dog=2,person=0.5", "--clip-norm", "1"]);
+        assert_eq!((&options["nesterov"], &options["focal_alpha"]["hot dog"]), (&true.into(), &2.0.into()));
         assert!(std::path::Path::new(body["initial_weights"].as_str().unwrap()).is_absolute());
         assert!(serde_json::from_value::<Submission>(Value::Object(body)).is_ok());
     }

@@ -8,29 +8,19 @@ use candle_core::{D, Result, Tensor};
 
 use super::Output;
 use crate::{
-    domain::{LabelSet, RunSpec},
+    domain::{LabelSet, RunSpec, Taxonomy},
     exchange::ScoreActivation,
 };
 
 /// Which loss a run minimises.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LossSpec {
     /// Softmax: focal (eq. 5). Sigmoid: binary cross-entropy (eq. 6). `None`: eq. 7 alone.
     pub activation: Option<ScoreActivation>,
-    /// α of eq. 5.
-    pub focal_alpha: f64,
+    /// α of eq. 5 for each fine label: `[fine]`.
+    pub focal_alpha: Vec<f64>,
     /// γ of eq. 5.
     pub focal_gamma: f64,
-}
-
-impl From<&RunSpec> for LossSpec {
-    fn from(spec: &RunSpec) -> Self {
-        Self {
-            activation: ScoreActivation::of(spec.objective),
-            focal_alpha: spec.focal_alpha,
-            focal_gamma: spec.focal_gamma,
-        }
-    }
 }
 
 /// The truth of one batch.
@@ -54,12 +44,21 @@ pub struct Loss {
 }
 
 impl LossSpec {
+    /// The run's, for a data set with these labels. The error says what of the specification does not fit them.
+    pub fn of(spec: &RunSpec, taxonomy: &Taxonomy) -> std::result::Result<Self, String> {
+        Ok(Self {
+            activation: ScoreActivation::of(spec.objective),
+            focal_alpha: spec.focal_alphas(taxonomy)?,
+            focal_gamma: spec.focal_gamma,
+        })
+    }
+
     /// `L_fine + L_coarse` (eq. 8).
     pub fn loss(&self, output: &Output, targets: &Targets) -> Result<Loss> {
         let coarse = cross_entropy(&output.coarse, &targets.coarse)?;
         let fine = match (&output.fine, self.activation) {
             (Some(logits), Some(ScoreActivation::Softmax)) => {
-                Some(focal(logits, &targets.fine, self.focal_alpha, self.focal_gamma)?)
+                Some(focal(logits, &targets.fine, &self.focal_alpha, self.focal_gamma)?)
             }
             (Some(logits), Some(ScoreActivation::Sigmoid)) => Some(binary_cross_entropy(logits, &targets.fine)?),
             (Some(_), None) | (None, Some(_) | None) => None,
@@ -83,9 +82,11 @@ pub fn multi_hot<'a>(labels: impl Iterator<Item = &'a LabelSet>, fine_count: usi
     rows
 }
 
-/// Focal loss of the softmaxed fine scores (eq. 5): `−1/n Σ_i Σ_t α (1 − p_t)^γ log(p_t) y_t`, `p = softmax(z)`.
-/// `logits`, `targets`: `[n, fine]`; returns a scalar. Source: Lin et al. 2017 via the paper, section 4.1.
-pub fn focal(logits: &Tensor, targets: &Tensor, alpha: f64, gamma: f64) -> Result<Tensor> {
+/// Focal loss of the softmaxed fine scores (eq. 5): `−1/n Σ_i Σ_t α_t (1 − p_t)^γ log(p_t) y_t`, `p = softmax(z)`.
+/// `logits`, `targets`: `[n, fine]`; `alpha`: `[fine]`; returns a scalar. Source: Lin et al. 2017 via the paper, section 4.1.
+pub fn focal(logits: &Tensor, targets: &Tensor, alpha: &[f64], gamma: f64) -> Result<Tensor> {
+    let alpha = Tensor::new(alpha, logits.device())?.to_dtype(logits.dtype())?;
+    let weights = targets.broadcast_mul(&alpha)?;
     let log_p = log_softmax(logits)?;
     let terms = if gamma == 0.0 {
         log_p
@@ -94,7 +95,7 @@ pub fn focal(logits: &Tensor, targets: &Tensor, alpha: f64, gamma: f64) -> Resul
         let u = log_p.exp()?.affine(-1.0, 1.0)?.maximum(1e-30)?;
         (u.powf(gamma)? * log_p)?
     };
-    batch_mean(&(terms * targets)?)? * -alpha
+    batch_mean(&(terms * weights)?)?.neg()
 }
 
 /// Binary cross-entropy of the sigmoid fine scores (eq. 6): `−1/n Σ_i Σ_t [y_t log p_t + (1 − y_t) log(1 − p_t)]`,

@@ -53,6 +53,7 @@ impl Queue {
         if dataset.train_funnel.kept < 2 || dataset.test_funnel.kept == 0 {
             return Err(Error::Conflict(format!("the data set “{name}” has too few images to train and test on")));
         }
+        submission.spec.focal_alphas(&dataset.taxonomy).map_err(Error::Invalid)?;
         if submission.spec.device != Device::Cpu && !candle_core::utils::cuda_is_available() {
             return Err(Error::Invalid(format!(
                 "device: this build of twograin has no CUDA, so {} cannot be used; leave it out for the processor",

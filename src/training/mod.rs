@@ -54,6 +54,9 @@ pub enum TrainingError {
     /// Too little to learn from.
     #[error("{0} images to train on: batch normalisation needs at least two")]
     TooFewImages(usize),
+    /// The specification does not fit the data set.
+    #[error("{0}")]
+    Specification(String),
     /// The initial weights do not fit.
     #[error("initial weights: {0}")]
     Weights(#[from] WeightsError),

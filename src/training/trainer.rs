@@ -75,7 +75,7 @@ impl<'a> Trainer<'a> {
             spec,
             device,
             samples: data.train.clone().into(),
-            loss: spec.into(),
+            loss: LossSpec::of(spec, &data.taxonomy).map_err(TrainingError::Specification)?,
             optimizer: Optimizer::new(spec, model.params().iter_trained())?,
             learning_rate: LearningRate::new(spec, train.len() / batch_size),
             train,

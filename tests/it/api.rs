@@ -57,6 +57,11 @@ fn errors_are_problem_documents_that_name_what_is_wrong() {
         (runs().json(&quick(json!({"device": "cuda:0"}))), 422, "has no CUDA"),
         (runs().json(&quick(json!({"initial_weights": "/no/such/file"}))), 422, "/no/such/file"),
         (runs().json(&quick(json!({"nesterov": true, "optimizer": "adamw"}))), 422, "nesterov: it needs"),
+        (
+            runs().json(&quick(json!({"focal_alpha": {"dog": 2, "unicorn": 3}}))),
+            422,
+            "focal_alpha: the data set “scenes” has no fine label “unicorn”",
+        ),
         (client.post(url("/api/v1/predictions?run=1")).body("x"), 415, ""),
     ] {
         let response = request.send().expect("an answer");

@@ -15,7 +15,13 @@ CATEGORIES = torch.tensor([2, 0, 1, 1])
 EXTREME = torch.tensor([[1e4, -1e4, 0, 0, 0], [-1e4, 1e4, 0, 0, 0], [1e4, 1e4, -1e4, 1e4, -1e4], [0, 0, 1e4, -1e4, 0.0]])
 
 
+# One α per fine label.
+SAME, VARIOUS = [1.0] * FINE, [2.0, 0.25, 1.0, 0.5, 3.0]
+
+
 def focal(alpha, gamma):
+    alpha = torch.tensor(alpha)
+
     def loss(z):
         log_p = F.log_softmax(z, dim=1)
         return -(alpha * (1 - log_p.exp()) ** gamma * log_p * TARGETS).sum() / N
@@ -39,9 +45,10 @@ def case(name, loss, logits, **settings):
 
 
 cases = []
-for alpha, gamma in [(1.0, 2.0), (0.25, 0.5), (1.0, 0.0), (2.0, 1.0)]:
+for alpha, gamma in [(SAME, 2.0), ([0.25] * FINE, 0.5), (SAME, 0.0), ([2.0] * FINE, 1.0), (VARIOUS, 2.0), (VARIOUS, 0.0)]:
     cases.append(case("focal", focal(alpha, gamma), LOGITS, alpha=alpha, gamma=gamma))
-cases.append(case("focal", focal(1.0, 2.0), EXTREME, alpha=1.0, gamma=2.0))
+for alpha in (SAME, VARIOUS):
+    cases.append(case("focal", focal(alpha, 2.0), EXTREME, alpha=alpha, gamma=2.0))
 for logits in (LOGITS, EXTREME):
     cases.append(case("bce", bce, logits))
     cases.append(case("ce", ce, logits))

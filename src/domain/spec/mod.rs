@@ -1,14 +1,16 @@
 //! The specification of a training run: everything that decides its outcomes, in one validated value.
 
 mod choices;
+mod focal_alpha;
 
 use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DecisionRule, Threshold, TopK};
+use super::{DecisionRule, Taxonomy, Threshold, TopK};
 
 pub use choices::{Augmentation, Backbone, CoarseInput, Device, Objective, Optimizer, Sampling, Schedule};
+pub use focal_alpha::FocalAlpha;
 
 /// A training run's specification. Flat in JSON; every field but the first three has a default. The same specification on
 /// the same machine gives the same outcomes.
@@ -27,8 +29,8 @@ pub struct Fields {
     /// What is learned.
     pub objective: Objective,
     /// α of the focal loss (eq. 5).
-    #[serde(default = "defaults::focal_alpha")]
-    pub focal_alpha: f64,
+    #[serde(default)]
+    pub focal_alpha: FocalAlpha,
     /// γ of the focal loss (eq. 5).
     #[serde(default = "defaults::focal_gamma")]
     pub focal_gamma: f64,
@@ -97,9 +99,6 @@ pub struct Fields {
 mod defaults {
     use super::Threshold;
 
-    pub fn focal_alpha() -> f64 {
-        1.0
-    }
     pub fn focal_gamma() -> f64 {
         2.0
     }
@@ -144,7 +143,7 @@ impl RunSpec {
             dataset: dataset.into(),
             backbone,
             objective,
-            focal_alpha: defaults::focal_alpha(),
+            focal_alpha: FocalAlpha::default(),
             focal_gamma: defaults::focal_gamma(),
             threshold: defaults::threshold(),
             coarse_input: CoarseInput::default(),
@@ -185,6 +184,12 @@ impl RunSpec {
         }
     }
 
+    /// α of each fine label of the data set, whose labels are `taxonomy`'s: `[fine]`. The error names a label that it lacks.
+    pub fn focal_alphas(&self, taxonomy: &Taxonomy) -> Result<Vec<f64>, String> {
+        let unknown = |label| format!("focal_alpha: the data set “{}” has no fine label “{label}”", self.dataset);
+        self.focal_alpha.of_each(taxonomy).map_err(unknown)
+    }
+
     /// The specification without its seed: runs that agree in it form a group.
     pub fn group_key(&self) -> String {
         serde_json::to_string(&Fields { seed: 0, threads: 0, ..self.0.clone() }).unwrap_or_default()
@@ -220,7 +225,6 @@ impl TryFrom<Fields> for RunSpec {
         )?;
         check(fields.threads <= 1024, format!("threads: {} is more than 1024", fields.threads))?;
         for (name, value, min, max) in [
-            ("focal_alpha", fields.focal_alpha, f64::MIN_POSITIVE, 1e3),
             ("focal_gamma", fields.focal_gamma, 0.0, 20.0),
             ("learning_rate", fields.learning_rate, f64::MIN_POSITIVE, 100.0),
             ("momentum", fields.momentum, 0.0, 0.9999),
@@ -232,6 +236,7 @@ impl TryFrom<Fields> for RunSpec {
         if let Some(norm) = fields.clip_norm {
             in_range("clip_norm", norm, f64::MIN_POSITIVE, 1e6)?;
         }
+        fields.focal_alpha.check()?;
         let has_velocity = fields.optimizer == Optimizer::Sgd && fields.momentum > 0.0;
         check(has_velocity || !fields.nesterov, "nesterov: it needs the optimizer sgd and a momentum above 0".into())?;
         if let Some(path) = &fields.initial_weights {
@@ -282,6 +287,9 @@ mod tests {
             (r#","nesterov":true,"optimizer":"adamw""#, "nesterov: it needs the optimizer sgd"),
             (r#","clip_norm":0"#, "clip_norm: 0 is outside 0 (exclusive) to 1000000"),
             (r#","focal_alpha":0"#, "focal_alpha: 0 is outside 0 (exclusive) to 1000"),
+            (r#","focal_alpha":{"dog":-1}"#, "focal_alpha: dog: -1 is outside 0 (exclusive) to 1000"),
+            (r#","focal_alpha":{}"#, "focal_alpha: it names no label"),
+            (r#","focal_alpha":"dog""#, "expected a number, or an object from fine labels to numbers"),
             (r#","sampling":"balanced""#, "unknown variant `balanced`"),
             (r#","warmup_epochs":11"#, "warmup_epochs: 11 is outside 0 to 10"),
             (r#","epoch":3"#, "unknown field `epoch`"),

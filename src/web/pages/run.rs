@@ -76,13 +76,9 @@ impl RunPage {
             Ok(Value::Object(fields)) => fields,
             Ok(_) | Err(_) => return Vec::new(),
         };
-        let text = |value: Value| match value {
-            Value::String(text) => text,
-            value => value.to_string(),
-        };
         let order = super::run_form::names();
         let rank = |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
-        let mut fields: Vec<_> = fields.into_iter().map(|(name, value)| (name, text(value))).collect();
+        let mut fields: Vec<_> = fields.into_iter().map(|(name, value)| (name, super::run_form::text(value))).collect();
         fields.sort_by_key(|(name, _)| rank(name));
         fields
     }

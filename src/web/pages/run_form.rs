@@ -14,7 +14,7 @@ use super::Page;
 use crate::{
     domain::{
         RunId, RunSpec, Submission,
-        spec::{Augmentation, Backbone, CoarseInput, Objective, Optimizer, Sampling, Schedule},
+        spec::{Augmentation, Backbone, CoarseInput, FocalAlpha, Objective, Optimizer, Sampling, Schedule},
     },
     report::{DatasetBrief, Reports, RunReport},
     services::Queue,
@@ -39,6 +39,7 @@ enum Kind {
     Switch,
     /// The input's `step`.
     Number(&'static str),
+    FocalAlpha,
     Text,
     Tags,
     Note,
@@ -119,7 +120,12 @@ const MORE: [Group; 4] = [
                 Kind::Number("any"),
                 "Sigmoid mode: a label is taken if p > θ. The paper's is 0.7.",
             ),
-            field("focal_alpha", "Focal α", Kind::Number("any"), "Softmax mode: weight of the fine loss."),
+            field(
+                "focal_alpha",
+                "Focal α",
+                Kind::FocalAlpha,
+                "Softmax mode: weight of the fine loss; or of some labels, such as dog=2, person=0.5, the others having 1.",
+            ),
             field("focal_gamma", "Focal γ", Kind::Number("any"), "Softmax mode: how much easy images count less."),
             field(
                 "coarse_input",
@@ -228,6 +234,7 @@ fn submission(pairs: &[(String, String)]) -> Result<Submission, String> {
         let value = match kind {
             Some(Kind::Number(_)) => number(name, value.trim())?,
             Some(Kind::Switch) => value.trim().parse::<bool>().map_err(|error| format!("{name}: {error}"))?.into(),
+            Some(Kind::FocalAlpha) => focal_alpha(value).map_err(|error| format!("{name}: {error}"))?,
             Some(Kind::Tags) => value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect(),
             Some(Kind::Dataset | Kind::Choice(_) | Kind::Text | Kind::Note) | None => value.trim().into(),
         };
@@ -240,6 +247,11 @@ fn number(name: &str, text: &str) -> Result<Value, String> {
     let whole = text.parse::<u64>().ok().map(Value::from);
     let fraction = || text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from);
     whole.or_else(fraction).ok_or_else(|| format!("{name}: “{text}” is not a number"))
+}
+
+fn focal_alpha(text: &str) -> Result<Value, String> {
+    let alpha: FocalAlpha = text.parse()?;
+    serde_json::to_value(alpha).map_err(|error| error.to_string())
 }
 
 fn fields_by_name(name: &str) -> Option<&'static Field> {
@@ -265,13 +277,20 @@ fn values_of(run: &RunReport) -> HashMap<String, String> {
 }
 
 fn texts(json: serde_json::Result<Value>) -> HashMap<String, String> {
-    let text = |value: Value| match value {
-        Value::String(text) => text,
-        value => value.to_string(),
-    };
     match json {
         Ok(Value::Object(fields)) => fields.into_iter().map(|(name, value)| (name, text(value))).collect(),
         Ok(_) | Err(_) => HashMap::new(),
+    }
+}
+
+/// The value of a field as the form takes it, and as pages show it.
+pub fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        Value::Object(numbers) => {
+            numbers.iter().map(|(name, number)| format!("{name}={number}")).collect::<Vec<_>>().join(", ")
+        }
+        value => value.to_string(),
     }
 }
 
@@ -289,7 +308,7 @@ impl FormPage {
             Kind::Dataset => self.datasets.iter().map(|dataset| &*dataset.name).collect(),
             Kind::Choice(names) => names(),
             Kind::Switch => vec!["false", "true"],
-            Kind::Number(_) | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
+            Kind::Number(_) | Kind::FocalAlpha | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
         }
     }
 
@@ -355,6 +374,16 @@ mod tests {
     }
 
     #[test]
+    fn focal_alpha_is_shown_as_it_is_written() {
+        for (written, shown) in [("2", "2.0"), ("person=0.5,hot dog=2", "hot dog=2.0, person=0.5")] {
+            let spec = submission(&pairs(&[("focal_alpha", written)])).unwrap().spec;
+            let values = texts(serde_json::to_value(&spec));
+            assert_eq!(values["focal_alpha"], shown);
+            assert_eq!(submission(&pairs(&[("focal_alpha", shown)])).unwrap().spec, spec);
+        }
+    }
+
+    #[test]
     fn an_error_stands_by_its_field() {
         for (name, value) in [
             ("epochs", "x"),
@@ -364,6 +393,7 @@ mod tests {
             ("optimizer", "adam"),
             ("nesterov", "yes"),
             ("clip_norm", "0"),
+            ("focal_alpha", "dog"),
             ("sampling", "balanced"),
         ] {
             let error = FormError::from(submission(&pairs(&[(name, value)])).unwrap_err());

@@ -18,7 +18,8 @@ fn run(id: u32, status: &str) -> Value {
         "ia": results.as_ref().map(|_| 0.40866), "coarse_accuracy": null, "error": (status == "failed").then_some("out of memory"),
         "submitted_at": "2026-01-01T00:00:00Z", "started_at": null, "finished_at": null,
         "note": "", "spec": {
-            "dataset": "demo", "backbone": "resnet-tiny", "objective": "sigmoid-threshold"
+            "dataset": "demo", "backbone": "resnet-tiny", "objective": "sigmoid-threshold",
+            "focal_alpha": {"person": 0.5, "dog": 2}
         },
         "queue_position": (status == "queued").then_some(2), "seconds": null, "epochs": [], "log": [], "results": results})
 }
@@ -104,6 +105,7 @@ fn a_run_is_shown_with_its_counts_and_undefined_figures() {
         "p > 0.7",
         "input_size              224",
         "clip_norm               off",
+        "focal_alpha             dog=2, person=0.5",
     ] {
         assert!(out.contains(part), "{part} is missing in\n{out}");
     }

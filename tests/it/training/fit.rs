@@ -5,7 +5,7 @@ use twograin::{
     dataset::{Sample, TrainingData},
     domain::{
         CoarseId, FineId, LabelSet, RunSpec, Split, Taxonomy,
-        spec::{Augmentation, Backbone, CoarseInput, Fields, Objective, Optimizer, Sampling},
+        spec::{Augmentation, Backbone, CoarseInput, Fields, FocalAlpha, Objective, Optimizer, Sampling},
     },
     explanation::{Head, decision_path},
     training::{Fit, Trained, TrainingError, TrainingEvent, fit},
@@ -141,12 +141,13 @@ fn every_option_of_training_changes_what_is_learned() {
         });
         finished(&spec, &data).0.scores[1].coarse_logits.clone()
     };
-    let changes: [&dyn Fn(&mut Fields); 5] = [
+    let changes: [&dyn Fn(&mut Fields); 6] = [
         &|_| {},
         &|spec| spec.nesterov = true,
         &|spec| spec.decay_biases_and_norms = false,
         &|spec| spec.clip_norm = Some(0.1),
         &|spec| spec.sampling = Sampling::LabelBalanced,
+        &|spec| spec.focal_alpha = FocalAlpha::ByLabel([("red".into(), 2.0)].into()),
     ];
     let logits: Vec<_> = changes.iter().map(|change| logits(change)).collect();
     for (index, found) in logits.iter().enumerate() {
@@ -221,6 +222,8 @@ fn what_goes_wrong_is_named() {
     assert!(matches!(error, TrainingError::NonFinite { epoch: 1.., step: 1.., .. }), "{error}");
     let error = failed(&data, &|spec| spec.initial_weights = Some("/none.safetensors".into())).to_string();
     assert!(error.contains("initial weights: /none.safetensors"), "{error}");
+    let error = failed(&data, &|spec| spec.focal_alpha = FocalAlpha::ByLabel([("pink".into(), 2.0)].into()));
+    assert!(error.to_string().contains("the data set “colours” has no fine label “pink”"), "{error}");
     let few = TrainingData { train: data.train[..1].to_vec(), ..data.clone() };
     assert!(matches!(failed(&few, &|_| {}), TrainingError::TooFewImages(1)));
     std::fs::write(&data.train[5].path, "not an image").unwrap();

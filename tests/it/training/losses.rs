@@ -15,7 +15,7 @@ struct Reference {
 struct Case {
     name: String,
     #[serde(default)]
-    alpha: f64,
+    alpha: Vec<f64>,
     #[serde(default)]
     gamma: f64,
     logits: Vec<f64>,
@@ -31,7 +31,7 @@ impl Reference {
         let logits = Var::from_tensor(&tensor(logits)?)?;
         let targets = tensor(&self.targets)?;
         let loss = match case.name.as_str() {
-            "focal" => focal(&logits, &targets, case.alpha, case.gamma)?,
+            "focal" => focal(&logits, &targets, &case.alpha, case.gamma)?,
             "bce" => binary_cross_entropy(&logits, &targets)?,
             "ce" => {
                 let categories = Tensor::from_slice(&self.categories, n, &Device::Cpu)?;
@@ -82,7 +82,7 @@ fn everything_stays_finite_at_extreme_logits_whatever_gamma() {
         for (name, gamma) in
             [("focal", 0.0), ("focal", 0.1), ("focal", 1.0), ("focal", 2.0), ("focal", 20.0), ("bce", 0.0), ("ce", 0.0)]
         {
-            let case = Case { name: name.into(), alpha: 1.0, gamma, logits: vec![], value: 0.0, grad: vec![] };
+            let case = Case { name: name.into(), alpha: vec![1.0; 5], gamma, logits: vec![], value: 0.0, grad: vec![] };
             let (value, grad) = reference.evaluate(&case, &logits, DType::F32).unwrap();
             assert!(value.is_finite() && grad.iter().all(|g| g.is_finite()), "{name} γ={gamma} ±{scale}: {grad:?}");
         }
@@ -93,10 +93,10 @@ fn everything_stays_finite_at_extreme_logits_whatever_gamma() {
 fn hand_worked_values() {
     let tensor = |values: &[f64], shape: (usize, usize)| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
     let number = |tensor: candle_core::Result<Tensor>| tensor.unwrap().to_scalar::<f64>().unwrap();
-    // p = (1/4, 3/4), label 0 true: 2 · (3/4)² · ln 4.
+    // p = (1/4, 3/4), label 0 true: 2 · (3/4)² · ln 4. The other label's α has no part in it.
     let logits = tensor(&[0.0, 3f64.ln()], (1, 2));
     let targets = tensor(&[1.0, 0.0], (1, 2));
-    assert_close(&[number(focal(&logits, &targets, 2.0, 2.0))], &[1.125 * 4f64.ln()], 1e-14, "focal");
+    assert_close(&[number(focal(&logits, &targets, &[2.0, 9.0], 2.0))], &[1.125 * 4f64.ln()], 1e-14, "focal");
     // p = (1/2, 3/4), label 0 true: ln 2 + ln 4.
     assert_close(&[number(binary_cross_entropy(&logits, &targets))], &[8f64.ln()], 1e-14, "bce");
     // Two images of category 1 and 0: −(ln 3/4 + ln 1/2) / 2.

@@ -107,7 +107,7 @@ fn agrees_with_torchvision(expected: &Reference, side: usize, network: impl FnOn
         fine: Tensor::from_vec(fine, (3, 5), &Device::Cpu).unwrap(),
         coarse: Tensor::new(&[0u32, 1, 2], &Device::Cpu).unwrap(),
     };
-    let loss = LossSpec { activation: Some(ScoreActivation::Sigmoid), focal_alpha: 1.0, focal_gamma: 2.0 };
+    let loss = LossSpec { activation: Some(ScoreActivation::Sigmoid), focal_alpha: vec![1.0; 5], focal_gamma: 2.0 };
     let loss = loss.loss(&output, &targets).unwrap();
     assert_close(&values(&loss.total), &[expected.train.loss], 1e-10, "loss");
     let mut grads = loss.total.backward().unwrap();
