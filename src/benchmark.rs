@@ -13,7 +13,7 @@ use crate::{
         RunSpec, Taxonomy,
         spec::{Backbone, Objective},
     },
-    model::{Classifier, ModelSpec, Targets},
+    model::{Classifier, LossSpec, ModelSpec, Targets},
     training::{Optimizer, StepConfig, step},
 };
 
@@ -91,14 +91,16 @@ pub fn measure(case: Case, duration: Duration) -> Result<Row> {
     let gemm = gemm_rate()?;
     let Case { backbone, pass, batch, input_size } = case;
     let spec = RunSpec::new("benchmark", backbone, Objective::SigmoidThreshold);
-    let model = Classifier::new(ModelSpec::of(&spec, &Taxonomy::coco()), 0, DType::F32, &Device::Cpu)?;
+    let taxonomy = Taxonomy::coco();
+    let model = Classifier::new(ModelSpec::of(&spec, &taxonomy), 0, DType::F32, &Device::Cpu)?;
     let side = input_size;
     let pixels = Tensor::rand(-1f32, 1f32, (batch, 3, side, side), &Device::Cpu)?;
     let (seconds, passes) = match pass {
         Pass::Train => {
             let targets = targets(&model, batch)?;
-            let mut optimizer = Optimizer::new(&spec, model.params().iter_trained().map(|(_, var)| var))?;
-            let (loss, config) = ((&spec).into(), StepConfig { dropout_seed: 0, learning_rate: 1e-4 });
+            let mut optimizer = Optimizer::new(&spec, model.params().iter_trained())?;
+            let loss = LossSpec::of(&spec, &taxonomy).map_err(candle_core::Error::msg)?;
+            let config = StepConfig { dropout_seed: 0, learning_rate: 1e-4 };
             let seconds = median_seconds(duration, || {
                 step(&model, &loss, &mut optimizer, (&pixels, &targets), config).map(|_| ())
             })?;

@@ -262,7 +262,8 @@ impl CustomOp1 for SumOfSquares {
             type Output = f64;
             #[inline(always)]
             fn run(self) -> f64 {
-                sum_lanes(self.0.len(), |i| self.0[i].to_f64() * self.0[i].to_f64())
+                let [sum] = sum_lanes([self.0], |[x]| [x.to_f64() * x.to_f64()]);
+                sum
             }
         }
         with_float!(x, self.name(), T => {

@@ -90,28 +90,28 @@ fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
 
 /// Sums of terms of slices that are equally long: in [`LANES`] accumulators each, what does not fill them in fewer.
 #[inline(always)]
-pub(crate) fn sum_lanes<T: Float, const IN: usize, const OUT: usize>(
+pub(crate) fn sum_lanes<T: Float, S: Float, const IN: usize, const OUT: usize>(
     slices: [&[T]; IN],
-    term: impl Fn([T; IN]) -> [T; OUT],
-) -> [T; OUT] {
+    term: impl Fn([T; IN]) -> [S; OUT],
+) -> [S; OUT] {
     const FEW: usize = 8;
-    let (sums, rest) = sum_chunks::<T, IN, OUT, LANES>(slices, &term);
-    let (few, rest) = sum_chunks::<T, IN, OUT, FEW>(rest, &term);
-    let (single, _) = sum_chunks::<T, IN, OUT, 1>(rest, &term);
+    let (sums, rest) = sum_chunks::<T, S, IN, OUT, LANES>(slices, &term);
+    let (few, rest) = sum_chunks::<T, S, IN, OUT, FEW>(rest, &term);
+    let (single, _) = sum_chunks::<T, S, IN, OUT, 1>(rest, &term);
     from_fn(|out| add_pairwise(sums[out]) + (add_pairwise(few[out]) + single[out][0]))
 }
 
 /// The sums of whole chunks in `N` accumulators, and what is left. Chunks are arrays, as the accumulators stay in registers
 /// only where every index is known.
 #[inline(always)]
-fn sum_chunks<T: Float, const IN: usize, const OUT: usize, const N: usize>(
+fn sum_chunks<T: Float, S: Float, const IN: usize, const OUT: usize, const N: usize>(
     slices: [&[T]; IN],
-    term: impl Fn([T; IN]) -> [T; OUT],
-) -> ([[T; N]; OUT], [&[T]; IN]) {
+    term: impl Fn([T; IN]) -> [S; OUT],
+) -> ([[S; N]; OUT], [&[T]; IN]) {
     let chunks = slices.map(|slice| slice.as_chunks::<N>());
     let count = chunks.iter().map(|(chunks, _)| chunks.len()).min().unwrap_or(0);
     let chunked = chunks.map(|(chunks, _)| &chunks[..count]);
-    let mut sums = [[T::ZERO; N]; OUT];
+    let mut sums = [[S::ZERO; N]; OUT];
     for index in 0..count {
         let values: [&[T; N]; IN] = chunked.map(|chunks| &chunks[index]);
         for lane in 0..N {
