@@ -18,6 +18,7 @@ use super::{
 use crate::{
     benchmark::{Case, Pass, Row, measure},
     domain::{RunSpec, spec::Backbone},
+    training::ENVIRONMENT,
 };
 
 /// Examples of the help.
@@ -133,8 +134,11 @@ fn measure_in_child(case: Case, args: &BenchArgs) -> Result<Row, Failure> {
     ] {
         command.args([flag, &value]);
     }
-    // candle's own threads spin, beside those that compute.
-    let output = command.env("CANDLE_NUM_THREADS", "1").stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    // As a worker trains, and as the server infers.
+    if case.pass == Pass::Train {
+        command.envs(ENVIRONMENT);
+    }
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| failed(&error))?;
     if !output.status.success() {
         return Err(Failure::Failed(format!("{name}: the measuring process ended with {}", output.status)));

@@ -16,6 +16,7 @@ use tokio::{
 use super::Queue;
 use crate::{
     store::{Claim, Ending},
+    training,
     worker::protocol::{TOKEN_VARIABLE, WorkerEvent},
 };
 
@@ -66,8 +67,7 @@ fn spawn(claim: &Claim, worker_url: &str, token: &str) -> std::io::Result<Child>
     command
         .args(["worker", "--end-with-stdin", "--server", worker_url, "--attempt", &claim.attempt.to_string()])
         .env(TOKEN_VARIABLE, token)
-        // candle's own pool, used for sums of gradients, spins and takes the processor from rayon's, which does the work.
-        .env("CANDLE_NUM_THREADS", "1")
+        .envs(training::ENVIRONMENT)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
