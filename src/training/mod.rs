@@ -30,13 +30,12 @@ pub use schedule::LearningRate;
 pub use step::{Losses, StepConfig, step};
 
 /// What a process that trains is started with.
-pub const ENVIRONMENT: [(&str, &str); 3] = [
+pub const ENVIRONMENT: [(&str, &str); 2] = [
     // candle's own pool, used for sums of gradients, spins and takes the processor from rayon's, which does the work.
     ("CANDLE_NUM_THREADS", "1"),
-    // The allocator keeps what a step gave back for the next one (for ever, in blocks of 4 GiB of addresses): the system would
-    // zero every page again, a quarter of DenseNet121's time.
+    // The allocator keeps what a step gave back for the next one: the system would zero every page again, a quarter of
+    // DenseNet121's time.
     ("MIMALLOC_PURGE_DELAY", "-1"),
-    ("MIMALLOC_ARENA_RESERVE", "4194304"),
 ];
 
 /// How a run ended.
