@@ -4,8 +4,15 @@ mod fit;
 mod losses;
 mod model;
 mod optimizers;
+mod torchvision;
 
+use candle_core::{DType, Tensor};
 use serde::de::DeserializeOwned;
+use twograin::{
+    domain::spec::{Backbone, CoarseInput},
+    exchange::ScoreActivation,
+    model::ModelSpec,
+};
 
 /// A file of `tests/reference`, as its Python script printed it.
 fn reference<T: DeserializeOwned>(name: &str) -> T {
@@ -21,4 +28,30 @@ fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
         let error = (found - expected).abs();
         assert!(error <= tolerance * expected.abs().max(1.0), "{what}[{index}]: {found}, expected {expected}");
     }
+}
+
+fn model_spec(backbone: Backbone) -> ModelSpec {
+    ModelSpec {
+        backbone,
+        activation: Some(ScoreActivation::Sigmoid),
+        coarse_input: CoarseInput::Probabilities,
+        fine_count: 5,
+        coarse_count: 3,
+    }
+}
+
+/// The same numbers as `noise` in `backbones.py`.
+fn noise(count: usize, stream: u64) -> impl Iterator<Item = f64> {
+    (0..count as u64).map(move |k| {
+        let h = (k.wrapping_mul(k).wrapping_add(3 * k + 7919 * stream) % (1 << 32)).wrapping_mul(2_654_435_761);
+        (h % (1 << 32)) as f64 / 2f64.powi(31) - 1.0
+    })
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+}
+
+fn norm(values: &[f64]) -> f64 {
+    values.iter().map(|value| value * value).sum::<f64>().sqrt()
 }
