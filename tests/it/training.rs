@@ -1,6 +1,7 @@
 //! Models, losses, optimizers and whole runs, against PyTorch's figures and by property.
 
 mod fit;
+mod full_size;
 mod losses;
 mod model;
 mod optimizers;
