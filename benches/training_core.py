@@ -187,7 +187,7 @@ def main():
                 over = {p: f"{speed['twograin'] / v:.2f}" if v else "–" for p, v in speed.items()}
                 share = median(found["twograin"], "gemm_share")
                 mib = {peer: f"{value:.0f}" if value else "–" for peer, value in memory.items()}
-                ratio = f"{memory['twograin'] / memory['pytorch']:.2f}" if memory["pytorch"] else "–"
+                ratio = f"{memory['twograin'] / memory['pytorch']:.2f}" if memory["pytorch"] and memory["twograin"] else "–"
                 print(f"| {name} | {mode} | {batch} | {ms['twograin']} | {ms['pytorch']} | {ms['onnxruntime']}"
                       f" | {over['pytorch']} | {over['onnxruntime']} | {share:.2f}"
                       f" | {mib['twograin']} | {mib['pytorch']} | {ratio} |", flush=True)

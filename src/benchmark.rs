@@ -102,7 +102,14 @@ pub fn measure(case: Case, duration: Duration) -> Result<Row> {
             let loss = LossSpec::of(&spec, &taxonomy).map_err(candle_core::Error::msg)?;
             let config = StepConfig { dropout_seed: 0, learning_rate: 1e-4 };
             let seconds = median_seconds(duration, || {
-                step(&model, &loss, &mut optimizer, (&pixels, &targets), config).map(|_| ())
+                let losses = step(&model, &loss, &mut optimizer, (&pixels, &targets), config)?;
+                if !losses.total.is_finite() {
+                    candle_core::bail!(
+                        "the loss is {}: nothing is learned from it, so there is nothing to time",
+                        losses.total
+                    )
+                }
+                Ok(())
             })?;
             // Backward is a product for the data and one for the weights.
             (seconds, 3.0)
@@ -134,7 +141,7 @@ pub fn measure(case: Case, duration: Duration) -> Result<Row> {
 fn targets(model: &Classifier, batch: usize) -> Result<Targets> {
     let spec = model.spec();
     let mut fine = vec![0f32; batch * spec.fine_count];
-    fine.iter_mut().step_by(spec.fine_count + 1).for_each(|label| *label = 1.0);
+    fine.chunks_exact_mut(spec.fine_count).enumerate().for_each(|(image, row)| row[image % spec.fine_count] = 1.0);
     let coarse: Vec<u32> = (0..batch).map(|image| (image % spec.coarse_count) as u32).collect();
     Ok(Targets {
         fine: Tensor::from_vec(fine, (batch, spec.fine_count), &Device::Cpu)?,

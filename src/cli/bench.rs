@@ -18,7 +18,7 @@ use super::{
 use crate::{
     benchmark::{Case, Pass, Row, measure},
     domain::{RunSpec, spec::Backbone},
-    training::ENVIRONMENT,
+    training::environment,
 };
 
 /// Examples of the help.
@@ -136,7 +136,7 @@ fn measure_in_child(case: Case, args: &BenchArgs) -> Result<Row, Failure> {
     }
     // As a worker trains, and as the server infers.
     if case.pass == Pass::Train {
-        command.envs(ENVIRONMENT);
+        command.envs(environment());
     }
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| failed(&error))?;

@@ -231,7 +231,8 @@ impl Classifier {
         Ok(model)
     }
 
-    /// Replaces the backbone's weights by those of a safetensors file with torchvision's names. Its last layer is
+    /// Replaces the backbone's weights by those of a safetensors file with the names of torchvision (of
+    /// `efficientnet-lite-pytorch`, for EfficientNet-Lite0). Its last layer is
     /// ignored: the head stays as it was drawn.
     pub fn load_backbone(&self, path: &Path) -> std::result::Result<(), WeightsError> {
         let head = |name: &str| name.starts_with("fine.") || name.starts_with("coarse.");
@@ -258,7 +259,7 @@ impl Predictor {
         Ok(Logits { fine: output.fine.as_ref().map(rows).transpose()?, coarse: rows(&output.coarse)? })
     }
 
-    /// Multiplications and additions of the backbone's layers so far, as their definitions count them.
+    /// Multiplications and additions of the backbone's convolutions and linear layers so far, as their definitions count them.
     pub fn multiply_adds(&self) -> u64 {
         self.prepared.multiply_adds()
     }

@@ -67,7 +67,7 @@ fn spawn(claim: &Claim, worker_url: &str, token: &str) -> std::io::Result<Child>
     command
         .args(["worker", "--end-with-stdin", "--server", worker_url, "--attempt", &claim.attempt.to_string()])
         .env(TOKEN_VARIABLE, token)
-        .envs(training::ENVIRONMENT)
+        .envs(training::environment())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -29,14 +29,17 @@ pub use optimizer::{Optimizer, OptimizerStateError};
 pub use schedule::LearningRate;
 pub use step::{Losses, StepConfig, step};
 
-/// What a process that trains is started with.
-pub const ENVIRONMENT: [(&str, &str); 2] = [
-    // candle's own pool, used for sums of gradients, spins and takes the processor from rayon's, which does the work.
-    ("CANDLE_NUM_THREADS", "1"),
-    // The allocator keeps what a step gave back for the next one: the system would zero every page again, a quarter of
-    // DenseNet121's time.
-    ("MIMALLOC_PURGE_DELAY", "-1"),
-];
+/// Variables that a process that trains is started with, unless they are set already.
+pub fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let variables = [
+        // candle's own pool, used for sums of gradients, spins and takes the processor from rayon's, which does the work.
+        ("CANDLE_NUM_THREADS", "1"),
+        // The allocator keeps what a step gave back for the next one: the system would zero every page again, a quarter of
+        // DenseNet121's time.
+        ("MIMALLOC_PURGE_DELAY", "-1"),
+    ];
+    variables.into_iter().filter(|(name, _)| std::env::var_os(name).is_none())
+}
 
 /// How a run ended.
 #[derive(Debug)]

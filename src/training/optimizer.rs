@@ -118,7 +118,9 @@ impl Optimizer {
     fn clipping(&self, gradients: &[(&Slot, Tensor)]) -> Result<f64> {
         let Some(clip_norm) = self.clip_norm else { return Ok(1.0) };
         let squares = gradients.iter().map(|(_, gradient)| sum_of_squares(gradient)).sum::<Result<f64>>()?;
-        Ok((clip_norm / (squares.sqrt() + 1e-6)).min(1.0))
+        let scale = clip_norm / (squares.sqrt() + 1e-6);
+        // Not `min`, which would take 1 for a NaN and let the others' gradients through.
+        Ok(if scale > 1.0 { 1.0 } else { scale })
     }
 
     /// Writes what the next step depends on, beside the variables and the specification, as float32 safetensors.
@@ -133,7 +135,9 @@ impl Optimizer {
         let header = SafeTensors::read_metadata(&bytes).ok();
         let metadata = header.and_then(|(_, header)| header.metadata().clone()).unwrap_or_default();
         let refused = |what| Err(OptimizerStateError::Metadata { path: path.into(), what });
-        let steps = match (metadata.get(OPTIMIZER), metadata.get(STEPS).and_then(|steps| steps.parse().ok())) {
+        let steps =
+            metadata.get(STEPS).and_then(|steps| steps.parse().ok()).filter(|steps| (0..i32::MAX).contains(steps));
+        let steps = match (metadata.get(OPTIMIZER), steps) {
             (Some(found), _) if found != self.algorithm.as_str() => {
                 return refused(format!("it is of {found}, not of {}", self.algorithm));
             }

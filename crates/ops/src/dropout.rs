@@ -66,13 +66,15 @@ impl Dropout {
         const BITS: u32 = 53;
         let threshold = (self.p * (1u64 << BITS) as f64) as u64;
         let scale = T::from_f64(1. / (1. - self.p));
-        let unit = self.unit as u64;
+        let kept = |index: usize| splitmix(self.seed, index as u64) >> (u64::BITS - BITS) >= threshold;
+        let chunk = if self.unit > 1 { self.unit } else { CHUNK };
         let mut y = vec![T::ZERO; x.len()];
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(chunk, (y, x))| {
-            let first = (chunk * CHUNK) as u64;
-            for (index, (y, &x)) in (first..).zip(y.iter_mut().zip(x)) {
-                let random = splitmix(self.seed, index / unit) >> (u64::BITS - BITS);
-                *y = if random < threshold { T::ZERO } else { x * scale };
+        y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).enumerate().for_each(|(number, (y, x))| {
+            let whole = (self.unit > 1).then(|| kept(number));
+            for (index, (y, &x)) in (number * chunk..).zip(y.iter_mut().zip(x)) {
+                if whole.unwrap_or_else(|| kept(index)) {
+                    *y = x * scale;
+                }
             }
         });
         y

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::{epilogue::Epilogue, geometry::Geometry};
+use super::{columns::sized, epilogue::Epilogue, geometry::Geometry};
 use crate::{
     float::Float,
     simd::{Isa, Kernel, sum_lanes},
@@ -19,29 +19,21 @@ const TERMS: usize = 4096;
 
 /// Buffers that a thread keeps from plane to plane.
 #[derive(Default)]
-struct Scratch<T> {
+struct Buffers<T> {
     source: Vec<T>,
     result: Vec<T>,
-}
-
-/// A buffer of at least `len` elements; what was in it may stay.
-fn sized<T: Float>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::ZERO);
-    }
-    &mut buffer[..len]
 }
 
 pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], weight: &[T], epilogue: Epilogue<'_, T>) -> Vec<T> {
     let (isa, phases) = (Isa::detect(), Phases::new(g));
     let mut y = vec![T::ZERO; g.output_len()];
-    let each = |scratch: &mut Scratch<T>, (plane, (y, x)): (usize, (&mut [T], &[T]))| {
+    let each = |buffers: &mut Buffers<T>, (plane, (y, x)): (usize, (&mut [T], &[T]))| {
         let channel = plane % g.channels;
-        let source = sized(&mut scratch.source, phases.total());
+        let source = sized(&mut buffers.source, phases.total());
         phases.gather(x, source);
         let weights = &weight[channel * g.taps()..][..g.taps()];
         let taps: Vec<_> = phases.taps().zip(weights.iter().copied()).collect();
-        let result = sized(&mut scratch.result, (g.out_height * phases.width).next_multiple_of(BLOCK));
+        let result = sized(&mut buffers.result, (g.out_height * phases.width).next_multiple_of(BLOCK));
         isa.run(Combine { source, taps: &taps, result });
         for (y, row) in y.chunks_exact_mut(g.out_width).zip(result.chunks_exact(phases.width)) {
             y.copy_from_slice(&row[..g.out_width]);
@@ -49,7 +41,7 @@ pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], weight: &[T], epilogue: E
         epilogue.apply(isa, channel, plane * g.out_area()..(plane + 1) * g.out_area(), y);
     };
     let planes = y.par_chunks_mut(g.out_area()).zip(x.par_chunks(g.area()));
-    planes.enumerate().for_each_init(Scratch::default, each);
+    planes.enumerate().for_each_init(Buffers::default, each);
     y
 }
 
@@ -60,13 +52,13 @@ pub(super) fn backward_data<T: Float>(g: &Geometry, dy: &[T], weight: &[T]) -> V
     let pitch = g.out_width + 2 * right;
     let len = (phases.height * pitch).next_multiple_of(BLOCK);
     let mut dx = vec![T::ZERO; g.input_len()];
-    let each = |scratch: &mut Scratch<T>, (plane, (dx, dy)): (usize, (&mut [T], &[T]))| {
-        let source = sized(&mut scratch.source, len + 2 * below * pitch + 2 * right);
+    let each = |buffers: &mut Buffers<T>, (plane, (dx, dy)): (usize, (&mut [T], &[T]))| {
+        let source = sized(&mut buffers.source, len + 2 * below * pitch + 2 * right);
         source.fill(T::ZERO);
         for (row, dy) in source[below * pitch..].chunks_exact_mut(pitch).zip(dy.chunks_exact(g.out_width)) {
             row[right..right + g.out_width].copy_from_slice(dy);
         }
-        let result = sized(&mut scratch.result, len);
+        let result = sized(&mut buffers.result, len);
         let weights = &weight[plane % g.channels * g.taps()..][..g.taps()];
         for (py, px) in phases.all() {
             let rows = (py..g.kernel_height).step_by(g.stride);
@@ -82,7 +74,7 @@ pub(super) fn backward_data<T: Float>(g: &Geometry, dy: &[T], weight: &[T]) -> V
         }
     };
     let planes = dx.par_chunks_mut(g.area()).zip(dy.par_chunks(g.out_area()));
-    planes.enumerate().for_each_init(Scratch::default, each);
+    planes.enumerate().for_each_init(Buffers::default, each);
     dx
 }
 
@@ -90,13 +82,13 @@ pub(super) fn backward_weight<T: Float>(g: &Geometry, x: &[T], dy: &[T]) -> Vec<
     let (isa, phases) = (Isa::detect(), Phases::new(g));
     let offsets: Vec<usize> = phases.taps().collect();
     let mut dweight = vec![T::ZERO; g.weight_len()];
-    dweight.par_chunks_mut(g.taps()).enumerate().for_each_init(Scratch::default, |scratch, (channel, dweight)| {
+    dweight.par_chunks_mut(g.taps()).enumerate().for_each_init(Buffers::default, |buffers, (channel, dweight)| {
         let mut sums = vec![0.; g.taps()];
         for image in 0..g.batch {
             let plane = image * g.channels + channel;
-            let source = sized(&mut scratch.source, phases.total());
+            let source = sized(&mut buffers.source, phases.total());
             phases.gather(&x[plane * g.area()..][..g.area()], source);
-            let spread = sized(&mut scratch.result, g.out_height * phases.width);
+            let spread = sized(&mut buffers.result, g.out_height * phases.width);
             let dy = &dy[plane * g.out_area()..][..g.out_area()];
             for (row, dy) in spread.chunks_exact_mut(phases.width).zip(dy.chunks_exact(g.out_width)) {
                 row[..g.out_width].copy_from_slice(dy);
@@ -168,6 +160,8 @@ impl<'a> Phases<'a> {
                 target[inside.end..].fill(T::ZERO);
                 copy_strided(&x[row * self.g.width + first..], self.g.stride, &mut target[inside.clone()]);
             }
+            // Read for outputs that do not exist, some of them times zero.
+            phase[self.height * self.width..].fill(T::ZERO);
         }
     }
 

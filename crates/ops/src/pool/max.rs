@@ -89,6 +89,9 @@ impl<T: Float> Kernel for PoolPlane<'_, T> {
             for row in window {
                 for tap in 0..kernel {
                     let (inside, first) = outputs_inside(tap, stride, padding, width, out_width);
+                    if inside.is_empty() {
+                        continue;
+                    }
                     let (y, maxima) = (&mut y[inside.clone()], &mut maxima[inside.clone()]);
                     let pixels = &mut pixels[inside];
                     let at = row * width + first;
