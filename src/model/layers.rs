@@ -165,8 +165,8 @@ impl Conv2d {
             return self.infer(x, None, None, activation, prepared, mode);
         }
         let bias = self.bias.as_ref().map(|bias| mode.read(bias));
-        let y = ops::conv2d(mode.tape(), x, &mode.read(&self.weight), bias.as_ref(), self.config(x)?)?;
-        ops::activate(mode.tape(), &y, activation)
+        let weight = mode.read(&self.weight);
+        ops::conv2d_activated(mode.tape(), x, &weight, bias.as_ref(), self.config(x)?, activation)
     }
 
     /// With the batch norm folded in, and what follows it fused.

@@ -43,10 +43,15 @@ pub fn activate(tape: Option<&Tape>, x: &Tensor, activation: Activation) -> Resu
     let y = x.contiguous()?.apply_op1_no_bwd(&Forward(activation))?;
     let output = y.clone();
     record(tape, [Some(x)], &y, move |dy, [to_x], gradients| {
-        dy.inplace_op2(&output, &Backward(activation))?;
+        undo(activation, &dy, &output)?;
         gradients.add(to_x, || Ok(dy))
     })?;
     Ok(y)
+}
+
+/// The gradient after an activation, `dy`, becomes the one before it; `output`: the activation's.
+pub(crate) fn undo(activation: Activation, dy: &Tensor, output: &Tensor) -> Result<()> {
+    dy.inplace_op2(output, &Backward(activation))
 }
 
 /// `max(0, x)`, by a comparison that NaN passes through.

@@ -50,7 +50,7 @@ mod window;
 
 pub use activation::{Activation, activate, relu};
 pub use batch_norm::{BatchNormOutput, Moments, Statistics, batch_norm_eval, batch_norm_train, batch_norm_train_given};
-pub use conv::{Conv2dConfig, Padding, PreparedConv2d, conv2d};
+pub use conv::{Conv2dConfig, Padding, PreparedConv2d, conv2d, conv2d_activated};
 pub use dropout::{dropout, stochastic_depth};
 pub use linear::linear;
 pub use optimizer::{AdamW, Sgd, adamw_step, sgd_step, sum_of_squares};

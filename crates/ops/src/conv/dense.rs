@@ -93,7 +93,7 @@ fn forward_into<T: Float>(
 
 pub(super) fn backward_data<T: Float>(g: &Geometry, dy: &[T], weight: &[T]) -> Vec<T> {
     match g.backward_data() {
-        Some(transposed) => forward(&transposed, dy, &flipped(g, weight), Epilogue::bias(None)),
+        Some(transposed) => forward(&transposed, dy, &flipped(g, weight), Epilogue::NONE),
         None => scattered(g, dy, weight),
     }
 }

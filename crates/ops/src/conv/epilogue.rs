@@ -18,10 +18,9 @@ pub(super) struct Epilogue<'a, T> {
     pub activation: Activation,
 }
 
-impl<'a, T: Float> Epilogue<'a, T> {
-    pub fn bias(bias: Option<&'a [T]>) -> Self {
-        Epilogue { bias, residual: None, activation: Activation::Identity }
-    }
+impl<T: Float> Epilogue<'_, T> {
+    /// Nothing follows.
+    pub const NONE: Self = Epilogue { bias: None, residual: None, activation: Activation::Identity };
 
     /// Finishes the results `y` of `filter`, which stand at `at` in the output.
     #[inline]

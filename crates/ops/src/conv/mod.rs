@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use crate::{
+    activation::{Activation, undo},
     float::{Float, elements, ensure_alike, storage, with_float},
     simd::{Isa, Kernel, sum_lanes},
     tape::{Tape, record},
@@ -84,6 +85,21 @@ pub fn conv2d(
     bias: Option<&Tensor>,
     config: Conv2dConfig,
 ) -> Result<Tensor> {
+    conv2d_activated(tape, x, weight, bias, config, Activation::Identity)
+}
+
+/// `activation` of [`conv2d`], without a tensor between them.
+///
+/// # Errors
+/// As [`conv2d`].
+pub fn conv2d_activated(
+    tape: Option<&Tape>,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    config: Conv2dConfig,
+    activation: Activation,
+) -> Result<Tensor> {
     let mut operands = vec![x, weight];
     operands.extend(bias);
     ensure_alike("conv2d", &operands)?;
@@ -94,8 +110,12 @@ pub fn conv2d(
         bail!("conv2d: expected bias [{}] for weight {:?}, got {:?}", geometry.filters, weight.shape(), bias.shape())
     }
     let (input, kernels) = (x.contiguous()?, weight.contiguous()?);
-    let y = input.apply_op2_no_bwd(&kernels, &Conv2d { geometry, bias: bias.map(Tensor::detach) })?;
+    let y = input.apply_op2_no_bwd(&kernels, &Conv2d { geometry, bias: bias.map(Tensor::detach), activation })?;
+    let output = (activation != Activation::Identity).then(|| y.clone());
     record(tape, [Some(x), Some(weight), bias], &y, move |dy, [to_x, to_weight, to_bias], gradients| {
+        if let Some(output) = output {
+            undo(activation, &dy, &output)?;
+        }
         gradients.add(to_bias, || dy.apply_op1_no_bwd(&BackwardBias))?;
         gradients.add(to_weight, || input.apply_op2_no_bwd(&dy, &BackwardWeight(geometry)))?;
         drop(input);
@@ -108,6 +128,7 @@ pub fn conv2d(
 struct Conv2d {
     geometry: Geometry,
     bias: Option<Tensor>,
+    activation: Activation,
 }
 
 impl CustomOp2 for Conv2d {
@@ -127,7 +148,7 @@ impl CustomOp2 for Conv2d {
             let x = elements::<T>(self.name(), x, x_layout)?;
             let weight = elements(self.name(), weight, weight_layout)?;
             let bias = self.bias.as_ref().map(Tensor::to_vec1::<T>).transpose()?;
-            let epilogue = Epilogue::bias(bias.as_deref());
+            let epilogue = Epilogue { bias: bias.as_deref(), residual: None, activation: self.activation };
             storage(if g.is_depthwise() {
                 depthwise::forward(g, x, weight, epilogue)
             } else if winograd::applies(g) {
@@ -161,7 +182,7 @@ impl CustomOp2 for BackwardData {
             storage(if self.0.is_depthwise() {
                 depthwise::backward_data(&self.0, dy, weight)
             } else if let Some(g) = self.0.backward_data().filter(winograd::applies) {
-                winograd::forward(&g, dy, &winograd::transformed_weight(&g, weight, true), Epilogue::bias(None))
+                winograd::forward(&g, dy, &winograd::transformed_weight(&g, weight, true), Epilogue::NONE)
             } else {
                 dense::backward_data(&self.0, dy, weight)
             })

@@ -1,6 +1,8 @@
 use candle_core::{DType, Var};
 use proptest::prelude::*;
-use twograin_ops::{Activation, Conv2dConfig, Padding, PreparedConv2d, Statistics, batch_norm_eval, conv2d};
+use twograin_ops::{
+    Activation, Conv2dConfig, Padding, PreparedConv2d, Statistics, activate, batch_norm_eval, conv2d, conv2d_activated,
+};
 
 use crate::support::{
     assert_close, assert_within, bits, check_gradients, differentiate, flat, flat64, tensor, values, var, with_threads,
@@ -188,6 +190,26 @@ fn the_same_call_gives_the_same_bits() {
             for _ in 0..3 {
                 assert!(with_threads(threads, run) == first, "{case:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn an_activation_may_follow_at_once() {
+    for case in large_cases() {
+        for activation in [Activation::Relu, Activation::Relu6] {
+            let operands = [var(1, &case.x()), var(2, &case.weight()), var(3, &case.weight()[..1])];
+            let [got, expected] = [true, false].map(|at_once| {
+                let (y, gradients) = differentiate(&operands, |tape, t| {
+                    if at_once {
+                        return conv2d_activated(tape, &t[0], &t[1], Some(&t[2]), case.config, activation);
+                    }
+                    activate(tape, &conv2d(tape, &t[0], &t[1], Some(&t[2]), case.config)?, activation)
+                });
+                let gradients = operands.iter().flat_map(|operand| flat::<f64>(gradients.get(operand).unwrap()));
+                gradients.chain(flat(&y)).collect::<Vec<_>>()
+            });
+            assert_eq!(got, expected, "{case:?}");
         }
     }
 }
