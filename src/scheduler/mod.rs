@@ -13,6 +13,7 @@ use crate::{
     domain::{AttemptId, RunId, Submission, spec::Device},
     error::{Error, Result},
     store::{Ending, Store, labels_only},
+    training::Files,
     worker::protocol::{Completion, Job, Reply, WorkerEvent},
 };
 
@@ -104,7 +105,8 @@ impl Queue {
         tokio::fs::create_dir_all(&directory)
             .await
             .map_err(|error| Error::internal(format!("{} could not be made", directory.display()), error))?;
-        Ok(Job { run, spec: row.spec, directory, data: self.store.training_data(row.dataset_id).await? })
+        let files = Files { initial_weights: row.spec.initial_weights.as_ref().map(Into::into) };
+        Ok(Job { run, spec: row.spec, directory, data: self.store.training_data(row.dataset_id).await?, files })
     }
 
     /// Records what a worker tells.

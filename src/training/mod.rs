@@ -10,9 +10,10 @@ mod schedule;
 mod step;
 mod trainer;
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, path::PathBuf};
 
 use candle_core::Device;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
@@ -39,6 +40,13 @@ pub fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
         ("MIMALLOC_PURGE_DELAY", "-1"),
     ];
     variables.into_iter().filter(|(name, _)| std::env::var_os(name).is_none())
+}
+
+/// Where a run finds what its specification names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// What the backbone starts from; needed where the specification has initial weights.
+    pub initial_weights: Option<PathBuf>,
 }
 
 /// How a run ended.
@@ -98,10 +106,11 @@ pub enum TrainingError {
 pub fn fit(
     spec: &RunSpec,
     data: &TrainingData,
+    files: &Files,
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Fit, TrainingError> {
-    Ok(match trainer::train(spec, data, device, observer)? {
+    Ok(match trainer::train(spec, data, files, device, observer)? {
         ControlFlow::Continue(trained) => Fit::Finished(trained),
         ControlFlow::Break(()) => Fit::Stopped,
     })

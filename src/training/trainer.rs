@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, sync::Arc, time::Instant};
 use candle_core::{DType, Device, Tensor};
 
 use super::{
-    LearningRate, Losses, Observer, Optimizer, StepConfig, Trained, TrainingError, TrainingEvent,
+    Files, LearningRate, Losses, Observer, Optimizer, StepConfig, Trained, TrainingError, TrainingEvent,
     event::Throttle,
     step::{self, number},
 };
@@ -33,10 +33,11 @@ macro_rules! go_on {
 pub(super) fn train(
     spec: &RunSpec,
     data: &TrainingData,
+    files: &Files,
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Stoppable<Trained> {
-    let mut trainer = Trainer::new(spec, data, device)?;
+    let mut trainer = Trainer::new(spec, data, files, device)?;
     go_on!(observer.on(trainer.started(data.test.len())));
     let mut validation = None;
     for epoch in 1..=spec.epochs {
@@ -61,15 +62,19 @@ struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    fn new(spec: &'a RunSpec, data: &TrainingData, device: &'a Device) -> Result<Self, TrainingError> {
+    fn new(spec: &'a RunSpec, data: &TrainingData, files: &Files, device: &'a Device) -> Result<Self, TrainingError> {
         let (train, validation) = validation_split(&data.train, spec.seed);
         if train.len() < 2 {
             return Err(TrainingError::TooFewImages(train.len()));
         }
         let batch_size = spec.batch_size.min(train.len());
         let model = Classifier::new(ModelSpec::of(spec, &data.taxonomy), spec.seed, DType::F32, device)?;
-        if let Some(path) = &spec.initial_weights {
-            model.load_backbone(path.as_ref())?;
+        match (&spec.initial_weights, &files.initial_weights) {
+            (None, _) => {}
+            (Some(_), Some(path)) => model.load_backbone(path)?,
+            (Some(name), None) => {
+                return Err(TrainingError::Specification(format!("initial_weights: the file of {name} is not known")));
+            }
         }
         Ok(Self {
             spec,

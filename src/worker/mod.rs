@@ -64,7 +64,8 @@ fn attempt(job: &Job, reporter: &mut Reporter) -> Result<Completion, String> {
     let device = device(&job.spec)?;
     let (train, test) = (job.data.train.len(), job.data.test.len());
     reporter.log(format!("{} on {}: {train} train and {test} test images", job.spec.backbone, job.spec.device));
-    let fit = training::fit(&job.spec, &job.data, &device, reporter).map_err(|error| error.to_string())?;
+    let fit = training::fit(&job.spec, &job.data, &job.files, &device, reporter);
+    let fit = fit.map_err(|error| error.to_string())?;
     match fit {
         Fit::Stopped => Ok(Completion::Canceled),
         Fit::Finished(trained) => {

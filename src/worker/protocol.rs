@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     dataset::TrainingData,
     domain::{EpochPoint, Progress, RunId, RunSpec},
+    training::Files,
 };
 
 /// The environment variable that carries a worker's token.
@@ -27,6 +28,8 @@ pub struct Job {
     pub directory: PathBuf,
     /// On what.
     pub data: TrainingData,
+    /// Where the specification's files are.
+    pub files: Files,
 }
 
 /// What a worker tells on the way.

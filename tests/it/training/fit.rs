@@ -8,7 +8,7 @@ use twograin::{
         spec::{Augmentation, Backbone, CoarseInput, Fields, FocalAlpha, Objective, Optimizer, Sampling},
     },
     explanation::{Head, decision_path},
-    training::{Fit, Trained, TrainingError, TrainingEvent, fit},
+    training::{Files, Fit, Trained, TrainingError, TrainingEvent, fit},
 };
 
 const TAXONOMY: &str = r#"{"name": "colours", "coarse": ["warm", "cold"], "fine": [
@@ -46,6 +46,10 @@ fn spec(backbone: Backbone, objective: Objective, change: impl FnOnce(&mut Field
     RunSpec::new("colours", backbone, objective).with(fast).unwrap()
 }
 
+fn files(spec: &RunSpec) -> Files {
+    Files { initial_weights: spec.initial_weights.as_ref().map(Into::into) }
+}
+
 /// Trains to the end and returns the result and what was reported.
 fn finished(spec: &RunSpec, data: &TrainingData) -> (Trained, Vec<TrainingEvent>) {
     let mut events = Vec::new();
@@ -53,7 +57,7 @@ fn finished(spec: &RunSpec, data: &TrainingData) -> (Trained, Vec<TrainingEvent>
         events.push(event);
         ControlFlow::Continue(())
     };
-    match fit(spec, data, &Device::Cpu, &mut observer).unwrap() {
+    match fit(spec, data, &files(spec), &Device::Cpu, &mut observer).unwrap() {
         Fit::Finished(trained) => (trained, events),
         Fit::Stopped => panic!("nobody stopped it"),
     }
@@ -200,7 +204,7 @@ fn breaking_stops_the_run_wherever_it_is() {
             if seen > at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         // How many steps are reported depends on the clock, so a run may have ended before the last of them.
-        match fit(&spec, &data, &Device::Cpu, &mut observer).unwrap() {
+        match fit(&spec, &data, &files(&spec), &Device::Cpu, &mut observer).unwrap() {
             Fit::Stopped => assert_eq!(seen, at + 1),
             Fit::Finished(_) => assert!(seen <= at && at > 3),
         }
@@ -213,7 +217,7 @@ fn what_goes_wrong_is_named() {
     let data = data(folder.path(), 48);
     let failed = |data: &TrainingData, change: &dyn Fn(&mut Fields)| {
         let spec = spec(Backbone::ResNetTiny, Objective::SigmoidThreshold, change);
-        fit(&spec, data, &Device::Cpu, &mut |_| ControlFlow::Continue(())).unwrap_err()
+        fit(&spec, data, &files(&spec), &Device::Cpu, &mut |_| ControlFlow::Continue(())).unwrap_err()
     };
     let error = failed(&data, &|spec| {
         (spec.optimizer, spec.learning_rate, spec.warmup_epochs, spec.epochs) = (Optimizer::Sgd, 100.0, 0.0, 50);
