@@ -1,6 +1,6 @@
 //! `/runs/new`: submit a run. Essentials first; every other field holds its default.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, str::FromStr};
 
 use askama::Template;
 use axum::{
@@ -8,13 +8,16 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Page;
 use crate::{
     domain::{
         RunId, RunSpec, Submission,
-        spec::{Augmentation, Backbone, CoarseInput, FocalAlpha, Objective, Optimizer, Sampling, Schedule},
+        spec::{
+            Augmentation, Backbone, CoarseInput, FocalAlpha, Keep, Objective, Optimizer, Sampling, Schedule, Unfreeze,
+        },
     },
     report::{DatasetBrief, Reports, RunReport},
     services::Queue,
@@ -39,7 +42,8 @@ enum Kind {
     Switch,
     /// The input's `step`.
     Number(&'static str),
-    FocalAlpha,
+    /// Text that stands for a structured value.
+    Parsed(fn(&str) -> Result<Value, String>),
     Text,
     Tags,
     Note,
@@ -123,7 +127,7 @@ const MORE: [Group; 4] = [
             field(
                 "focal_alpha",
                 "Focal α",
-                Kind::FocalAlpha,
+                Kind::Parsed(parsed::<FocalAlpha>),
                 "Softmax mode: weight of the fine loss; or of some labels, such as dog=2, person=0.5, the others having 1.",
             ),
             field("focal_gamma", "Focal γ", Kind::Number("any"), "Softmax mode: how much easy images count less."),
@@ -150,6 +154,24 @@ const MORE: [Group; 4] = [
                 "Initial weights",
                 Kind::Text,
                 "A safetensors file on the server; left empty: drawn from the seed.",
+            ),
+            field(
+                "unfreeze",
+                "Unfreeze",
+                Kind::Parsed(parsed::<Unfreeze>),
+                "Layer groups that learn: all, none, or such as layer4@3:0.002, layer3@5 (group@epoch:learning rate).",
+            ),
+            field(
+                "keep",
+                "Keep",
+                names_of!(Keep),
+                "Which epoch's weights are kept and evaluated, by the validation split.",
+            ),
+            field(
+                "patience",
+                "Patience",
+                Kind::Number("1"),
+                "End after so many epochs without a better one; left empty: never.",
             ),
         ],
     },
@@ -234,7 +256,7 @@ fn submission(pairs: &[(String, String)]) -> Result<Submission, String> {
         let value = match kind {
             Some(Kind::Number(_)) => number(name, value.trim())?,
             Some(Kind::Switch) => value.trim().parse::<bool>().map_err(|error| format!("{name}: {error}"))?.into(),
-            Some(Kind::FocalAlpha) => focal_alpha(value).map_err(|error| format!("{name}: {error}"))?,
+            Some(Kind::Parsed(parse)) => parse(value).map_err(|error| format!("{name}: {error}"))?,
             Some(Kind::Tags) => value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect(),
             Some(Kind::Dataset | Kind::Choice(_) | Kind::Text | Kind::Note) | None => value.trim().into(),
         };
@@ -249,9 +271,9 @@ fn number(name: &str, text: &str) -> Result<Value, String> {
     whole.or_else(fraction).ok_or_else(|| format!("{name}: “{text}” is not a number"))
 }
 
-fn focal_alpha(text: &str) -> Result<Value, String> {
-    let alpha: FocalAlpha = text.parse()?;
-    serde_json::to_value(alpha).map_err(|error| error.to_string())
+fn parsed<T: FromStr<Err = String> + Serialize>(text: &str) -> Result<Value, String> {
+    let value: T = text.parse()?;
+    serde_json::to_value(value).map_err(|error| error.to_string())
 }
 
 fn fields_by_name(name: &str) -> Option<&'static Field> {
@@ -290,6 +312,9 @@ pub fn text(value: Value) -> String {
         Value::Object(numbers) => {
             numbers.iter().map(|(name, number)| format!("{name}={number}")).collect::<Vec<_>>().join(", ")
         }
+        Value::Array(_) => {
+            serde_json::from_value(value).map_or_else(|_| String::new(), |groups: Unfreeze| groups.to_string())
+        }
         value => value.to_string(),
     }
 }
@@ -308,7 +333,7 @@ impl FormPage {
             Kind::Dataset => self.datasets.iter().map(|dataset| &*dataset.name).collect(),
             Kind::Choice(names) => names(),
             Kind::Switch => vec!["false", "true"],
-            Kind::Number(_) | Kind::FocalAlpha | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
+            Kind::Number(_) | Kind::Parsed(_) | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
         }
     }
 
@@ -357,8 +382,8 @@ mod tests {
     #[test]
     fn every_field_of_a_specification_is_asked_for() {
         let all = defaults(None);
-        // The last two are left out of JSON when they are not given.
-        let all = all.keys().map(String::as_str).chain(["clip_norm", "initial_weights"]);
+        // The last three are left out of JSON when they are not given.
+        let all = all.keys().map(String::as_str).chain(["clip_norm", "initial_weights", "patience"]);
         let mut missing: Vec<_> = all.filter(|name| !names().contains(name)).collect();
         missing.sort();
         assert_eq!(missing, Vec::<&str>::new());
@@ -374,12 +399,17 @@ mod tests {
     }
 
     #[test]
-    fn focal_alpha_is_shown_as_it_is_written() {
-        for (written, shown) in [("2", "2.0"), ("person=0.5,hot dog=2", "hot dog=2.0, person=0.5")] {
-            let spec = submission(&pairs(&[("focal_alpha", written)])).unwrap().spec;
+    fn structured_values_are_shown_as_they_are_written() {
+        for (field, written, shown) in [
+            ("focal_alpha", "2", "2.0"),
+            ("focal_alpha", "person=0.5,hot dog=2", "hot dog=2.0, person=0.5"),
+            ("unfreeze", "none", "none"),
+            ("unfreeze", "classifier@2:0.1,block5@3", "classifier@2:0.1, block5@3"),
+        ] {
+            let spec = submission(&pairs(&[(field, written)])).unwrap().spec;
             let values = texts(serde_json::to_value(&spec));
-            assert_eq!(values["focal_alpha"], shown);
-            assert_eq!(submission(&pairs(&[("focal_alpha", shown)])).unwrap().spec, spec);
+            assert_eq!(values[field], shown);
+            assert_eq!(submission(&pairs(&[(field, shown)])).unwrap().spec, spec);
         }
     }
 
@@ -395,6 +425,10 @@ mod tests {
             ("clip_norm", "0"),
             ("focal_alpha", "dog"),
             ("sampling", "balanced"),
+            ("unfreeze", "layer9"),
+            ("unfreeze", "layer4@"),
+            ("keep", "first"),
+            ("patience", "2"),
         ] {
             let error = FormError::from(submission(&pairs(&[(name, value)])).unwrap_err());
             assert_eq!(error.field, Some(name), "{}", error.text);
