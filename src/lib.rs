@@ -8,7 +8,8 @@
 //! What each module must not know keeps it small, and `tests/it/architecture.rs` keeps it so:
 //!
 //! - [`domain`] and [`analysis`] are pure: no database, no web, no runtime, no tensors.
-//! - [`dataset`], [`model`], [`training`], [`evaluation`], [`explanation`] and [`inference`] know nothing of store, scheduler and web.
+//! - [`dataset`], [`model`], [`weights`], [`training`], [`evaluation`], [`explanation`] and [`inference`] know nothing of store,
+//!   scheduler and web.
 //! - SQL stands in [`store`] alone, axum and askama in [`web`] alone; [`report`] has neither SQL nor tensors.
 //! - There is no unsafe code but in the crate `twograin-ops`.
 //!
@@ -35,4 +36,5 @@ pub mod services;
 pub mod store;
 pub mod training;
 pub mod web;
+pub mod weights;
 pub mod worker;

@@ -1,6 +1,6 @@
 //! The classifier: backbone → fine logits → activation → coarse logits (method, "Model").
 
-use std::{ops::Range, path::Path};
+use std::{collections::HashMap, ops::Range, path::Path};
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
@@ -99,7 +99,7 @@ impl Network {
 
     /// Whether a tensor of such a file belongs to the last layer, which the head replaces, or is a counter that
     /// nothing here reads.
-    fn ignores(&self, name: &str) -> bool {
+    pub(crate) fn ignores(&self, name: &str) -> bool {
         name.ends_with(".num_batches_tracked")
             || match self {
                 Self::Dense(_) => name.starts_with("classifier."),
@@ -266,12 +266,15 @@ impl Classifier {
         Ok(model)
     }
 
-    /// Replaces the backbone's weights by those of a safetensors file with the names of torchvision (of
-    /// `efficientnet-lite-pytorch`, for EfficientNet-Lite0). Its last layer is
-    /// ignored: the head stays as it was drawn.
-    pub fn load_backbone(&self, path: &Path) -> std::result::Result<(), WeightsError> {
+    /// Replaces the backbone's weights by the `tensors` of a file, which has them by the names that they have here
+    /// ([`crate::weights::read`]). Its last layer is ignored: the head stays as it was drawn.
+    pub fn load_backbone(
+        &self,
+        path: &Path,
+        tensors: HashMap<String, Tensor>,
+    ) -> std::result::Result<(), WeightsError> {
         let head = |name: &str| name.starts_with("fine.") || name.starts_with("coarse.");
-        self.params.load_some(path, |name| !head(name), |name| self.network.ignores(name))
+        self.params.replace_some(path, tensors, |name| !head(name), |name| self.network.ignores(name))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     },
     evaluation::{self, EvaluationConfig, Percentiles},
     model::{Classifier, Logits, LossSpec, ModelSpec, Output, Targets, loss::multi_hot},
+    weights,
 };
 
 /// `Break` when the observer stopped it.
@@ -91,7 +92,7 @@ impl<'a> Trainer<'a> {
         let model = Classifier::new(ModelSpec::of(spec, &data.taxonomy), spec.seed, DType::F32, device)?;
         match (&spec.initial_weights, &files.initial_weights) {
             (None, _) => {}
-            (Some(_), Some(path)) => model.load_backbone(path)?,
+            (Some(_), Some(path)) => model.load_backbone(path, weights::read(path, spec.backbone)?)?,
             (Some(name), None) => {
                 return Err(TrainingError::Specification(format!("initial_weights: the file of {name} is not known")));
             }

@@ -40,12 +40,31 @@ const CONFINED_CRATES: &[(&[&str], &[&str])] =
 /// Modules that a part of the program must not know.
 const FORBIDDEN_MODULES: &[(&[&str], &[&str])] = &[
     (
-        &["src/dataset/", "src/model/", "src/training/", "src/evaluation/", "src/explanation/", "src/inference/"],
+        &[
+            "src/dataset/",
+            "src/model/",
+            "src/weights/",
+            "src/training/",
+            "src/evaluation/",
+            "src/explanation/",
+            "src/inference/",
+        ],
         &["store", "scheduler", "web", "report", "cli", "app", "config"],
     ),
     (
         &["src/domain/", "src/analysis/"],
-        &["dataset", "model", "training", "evaluation", "explanation", "inference", "store", "scheduler", "worker"],
+        &[
+            "dataset",
+            "model",
+            "weights",
+            "training",
+            "evaluation",
+            "explanation",
+            "inference",
+            "store",
+            "scheduler",
+            "worker",
+        ],
     ),
     (&["src/domain/", "src/analysis/", "src/report/", "src/store/"], &["web", "cli", "app", "config"]),
 ];
