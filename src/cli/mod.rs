@@ -12,6 +12,7 @@ mod run_report;
 mod serve;
 mod submit;
 mod wait;
+mod weights;
 mod worker;
 
 use std::process::ExitCode;
@@ -78,6 +79,15 @@ enum Command {
         command: dataset::DatasetCommand,
     },
 
+    /// Fetch, import, list and show backbone weights that runs can start from
+    ///
+    /// Works on the data directory itself, also while a server runs on it. `run submit --initial-weights NAME` uses them.
+    #[command(after_long_help = weights::EXAMPLES)]
+    Weights {
+        #[command(subcommand)]
+        command: weights::WeightsCommand,
+    },
+
     /// Submit, list, show, cancel and delete training runs
     ///
     /// Talks to a running server.
@@ -133,6 +143,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(args) => serve::serve(args, Start::Serve),
         Command::Demo(args) => serve::serve(args, Start::Demo),
         Command::Dataset { command } => dataset::run(command),
+        Command::Weights { command } => weights::run(command),
         Command::Run { server, command } => return run::run(&server.client()?, command),
         Command::Predict { server, args } => return predict::predict(&server.client()?, &args),
         Command::Bench(args) => bench::bench(&args),

@@ -23,7 +23,7 @@ pub struct Sha256Hex(pub String);
 impl Sha256Hex {
     /// The hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Sha256::new_with_prefix(bytes).into()
+        Self::from(Sha256::new_with_prefix(bytes))
     }
 }
 
@@ -66,10 +66,13 @@ impl Entry {
 pub fn write(path: &Path, mut entries: Vec<Entry>, metadata: &BTreeMap<&str, String>) -> io::Result<Sha256Hex> {
     // Wide types first, so that every tensor starts at a multiple of its element size.
     entries.sort_by(|a, b| b.dtype.bitsize().cmp(&a.dtype.bitsize()).then_with(|| a.name.cmp(&b.name)));
-    let mut bytes = header(&entries, metadata)?;
-    entries.iter().for_each(|entry| bytes.extend_from_slice(&entry.bytes));
-    write_atomically(path, &bytes)?;
-    Ok(Sha256Hex::of(&bytes))
+    let header = header(&entries, metadata)?;
+    // Part by part: the weights of VGG16 need not be in memory once more.
+    let parts = std::iter::once(header.as_slice()).chain(entries.iter().map(|entry| entry.bytes.as_slice()));
+    let mut hash = Sha256::new();
+    parts.clone().for_each(|part| hash.update(part));
+    write_atomically(path, parts)?;
+    Ok(hash.into())
 }
 
 fn header(entries: &[Entry], metadata: &BTreeMap<&str, String>) -> io::Result<Vec<u8>> {
@@ -90,13 +93,15 @@ fn header(entries: &[Entry], metadata: &BTreeMap<&str, String>) -> io::Result<Ve
     Ok(bytes)
 }
 
-fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_atomically<'a>(path: &Path, parts: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
     let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
     file.as_file().sync_all()?;
     file.persist(path)?;
     // The new name is part of the folder: without this it may be lost with the power.

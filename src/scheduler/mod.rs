@@ -15,6 +15,7 @@ use crate::{
     evaluation::FeatureCache,
     store::{Ending, Store, labels_only},
     training::Files,
+    weights::Library,
     worker::protocol::{Completion, Job, Reply, WorkerEvent},
 };
 
@@ -64,10 +65,11 @@ impl Queue {
                 submission.spec.device
             )));
         }
-        if let Some(path) = &submission.spec.initial_weights
-            && !std::path::Path::new(path).is_file()
-        {
-            return Err(Error::Invalid(format!("initial_weights: there is no file {path} on the server")));
+        if let Some(name) = submission.spec.initial_weights.clone() {
+            let (library, backbone) = (self.library(), submission.spec.backbone);
+            let checked = tokio::task::spawn_blocking(move || library.check(&name, backbone)).await;
+            let checked = checked.map_err(|error| Error::internal("initial weights were not looked at", error))?;
+            checked.map_err(|error| Error::Invalid(format!("initial_weights: {error}")))?;
         }
         let run = self.store.submit(dataset.id, &submission, Timestamp::now()).await?;
         self.changed(run);
@@ -112,8 +114,8 @@ impl Queue {
             directory: self.store.data_dir().join("cache/features"),
             limit_bytes: self.shared.feature_cache_bytes,
         };
-        let files =
-            Files { initial_weights: row.spec.initial_weights.as_ref().map(Into::into), features: Some(features) };
+        let initial_weights = row.spec.initial_weights.as_ref().and_then(|name| self.library().locate(name));
+        let files = Files { initial_weights, features: Some(features) };
         Ok(Job { run, spec: row.spec, directory, data: self.store.training_data(row.dataset_id).await?, files })
     }
 
@@ -144,6 +146,10 @@ impl Queue {
         }
         self.changed(run);
         Ok(())
+    }
+
+    fn library(&self) -> Library {
+        Library::new(self.store.data_dir())
     }
 
     fn changed(&self, run: RunId) {

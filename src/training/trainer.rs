@@ -94,7 +94,9 @@ impl<'a> Trainer<'a> {
             (None, _) => {}
             (Some(_), Some(path)) => model.load_backbone(path, weights::read(path, spec.backbone)?)?,
             (Some(name), None) => {
-                return Err(TrainingError::Specification(format!("initial_weights: the file of {name} is not known")));
+                return Err(TrainingError::Specification(format!(
+                    "initial_weights: there are no weights {name} any more"
+                )));
             }
         }
         Ok(Self {

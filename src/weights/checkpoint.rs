@@ -9,7 +9,7 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{pickle::PickleError, torch};
@@ -18,7 +18,7 @@ use super::{pickle::PickleError, torch};
 pub(super) const MAX_BYTES: u64 = 2 << 30;
 
 /// How a file holds its tensors; told by its content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// The safetensors format.

@@ -42,7 +42,7 @@ pub enum Cause {
         /// The backbone that was asked for, or the nearest one.
         backbone: Backbone,
         /// Every tensor that differs.
-        difference: Difference,
+        difference: Box<Difference>,
     },
 }
 
@@ -52,7 +52,7 @@ pub enum Cause {
 pub fn read(path: &Path, backbone: Backbone) -> Result<HashMap<String, Tensor>, FileError> {
     let tensors = || {
         let file = Checkpoint::read(path)?;
-        Ok(Plan::new(file.shapes(), Some(backbone))?.tensors(&file)?)
+        Ok(Plan::new(file.shapes(), Some(backbone))?.tensors(&file).collect::<Result<_, _>>()?)
     };
     tensors().map_err(|cause| FileError { path: path.into(), cause })
 }
@@ -70,7 +70,7 @@ pub fn sha256(path: &Path) -> io::Result<Sha256Hex> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(Sha256Hex(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())),
+            0 => return Ok(hash.into()),
             count => hash.update(&buffer[..count]),
         }
     }

@@ -1,10 +1,15 @@
-//! Weights from elsewhere.
+//! Backbone weights from elsewhere: files in the formats they come in, other people's names for the tensors, and the library of
+//! what is here.
 
+pub mod catalogue;
 mod checkpoint;
+pub mod fetch;
 mod file;
+mod library;
 mod naming;
 mod pickle;
 mod torch;
 
 pub use checkpoint::{Checkpoint, Format, ReadError};
 pub use file::{Cause, FileError, check, read, sha256};
+pub use library::{Installed, Library, LibraryError, Listed, Manifest, Origin, fingerprint};

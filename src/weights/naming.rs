@@ -4,7 +4,7 @@
 //! layers it has as convolutions that see the whole map, and for EfficientNet-Lite0; torchvision's own files of DenseNet121
 //! differ from its network.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct Plan {
     pub backbone: Backbone,
     pub tensors: Vec<Renamed>,
+    /// Of the last layer, if it is there.
+    pub classes: Option<usize>,
 }
 
 /// One tensor that is kept.
@@ -43,7 +45,7 @@ impl Plan {
     ) -> Result<Self, Cause> {
         let prefix = if shapes.clone().all(|(name, _)| name.starts_with(PARALLEL)) { PARALLEL } else { "" };
         if let Some(backbone) = backbone {
-            return compare(shapes, prefix, backbone)?.map_err(|difference| Cause::Mismatch { backbone, difference });
+            return compare(shapes, prefix, backbone)?.map_err(|difference| mismatch(backbone, difference));
         }
         let mut nearest: Option<(usize, Backbone, Difference)> = None;
         for &backbone in Backbone::ALL {
@@ -59,20 +61,23 @@ impl Plan {
         }
         match nearest {
             Some((count, backbone, difference)) if count < shapes.clone().count() => {
-                Err(Cause::Mismatch { backbone, difference })
+                Err(mismatch(backbone, difference))
             }
             _ => Err(Cause::Unknown(shapes.map(|(name, _)| name.to_owned()).take(5).collect())),
         }
     }
 
-    /// The tensors by our names, as float32.
-    pub fn tensors(&self, file: &Checkpoint) -> Result<HashMap<String, Tensor>, ReadError> {
-        let tensor = |Renamed { ours, theirs, shape }: &Renamed| {
+    /// The tensors by our names, as float32, one after the other.
+    pub fn tensors(&self, file: &Checkpoint) -> impl Iterator<Item = Result<(String, Tensor), ReadError>> {
+        self.tensors.iter().map(|Renamed { ours, theirs, shape }| {
             let tensor = file.tensor(theirs).unwrap_or(Err(ReadError::Format))?;
             Ok((ours.clone(), tensor.reshape(shape.as_slice())?))
-        };
-        self.tensors.iter().map(tensor).collect()
+        })
     }
+}
+
+fn mismatch(backbone: Backbone, difference: Difference) -> Cause {
+    Cause::Mismatch { backbone, difference: Box::new(difference) }
 }
 
 /// What PyTorch puts before every name of a network that was trained on several devices.
@@ -89,6 +94,7 @@ fn compare<'a>(
     let network = Network::new(&mut params, backbone)?;
     let mut wanted: BTreeMap<&str, &[usize]> = params.iter().map(|(name, var)| (name.as_str(), var.dims())).collect();
     let mut tensors = Vec::new();
+    let mut classes = None;
     let mut difference = Difference::default();
     for (theirs, shape) in shapes.filter(|(name, _)| !name.ends_with(".num_batches_tracked")) {
         let ours = our_name(backbone, theirs.strip_prefix(prefix).unwrap_or(theirs));
@@ -98,13 +104,14 @@ fn compare<'a>(
             }
             Some(expected) => difference.misshapen.push((theirs.into(), expected.into(), shape.into())),
             None if network.ignores(&ours) => {
-                tensors.push(Renamed { ours, theirs: theirs.into(), shape: shape.into() })
+                classes = classes.or(shape.first().copied());
+                tensors.push(Renamed { ours, theirs: theirs.into(), shape: shape.into() });
             }
             None => difference.extra.push(theirs.into()),
         }
     }
     difference.missing = wanted.into_keys().map(str::to_owned).collect();
-    Ok(if difference == Difference::default() { Ok(Plan { backbone, tensors }) } else { Err(difference) })
+    Ok(if difference == Difference::default() { Ok(Plan { backbone, tensors, classes }) } else { Err(difference) })
 }
 
 /// Whether it has this shape; a convolution that sees its whole input is the linear layer whose weights it has.
@@ -216,6 +223,7 @@ mod tests {
             for (tensor, var) in params.iter() {
                 assert_eq!(ours[tensor.as_str()].shape, var.dims(), "{name}: {tensor}");
             }
+            assert_eq!(plan.classes, Some(1000), "{name}");
             // Weight and bias of the last layer, of 1000 classes.
             let last: Vec<_> =
                 ours.values().filter(|tensor| network.ignores(&tensor.ours)).map(|tensor| tensor.shape[0]).collect();

@@ -1,6 +1,8 @@
 //! Weights from elsewhere: files, names, the library, and the way from the network.
 
+mod fetch;
 mod files;
+mod library;
 
 use std::path::PathBuf;
 

@@ -4,6 +4,7 @@ mod datasets;
 pub mod health;
 mod predictions;
 mod runs;
+mod weights;
 
 use axum::{
     Router,
@@ -26,5 +27,6 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/outcomes", get(runs::outcomes))
         .route("/runs/{id}/events", get(runs::events_of_one))
         .route("/events", get(runs::events))
+        .route("/weights", get(weights::list))
         .route("/predictions", post(predictions::create).layer(DefaultBodyLimit::max(upload::BODY_LIMIT)))
 }

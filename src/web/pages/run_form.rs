@@ -20,11 +20,12 @@ use crate::{
         },
     },
     report::{DatasetBrief, Reports, RunReport},
-    services::Queue,
+    services::{Queue, Weights},
     web::{
         error::Problem,
         extract::{Form, Query},
     },
+    weights::Listed,
 };
 
 /// A field as it is asked for. Its name is the one in the specification's JSON.
@@ -45,6 +46,8 @@ enum Kind {
     /// Text that stands for a structured value.
     Parsed(fn(&str) -> Result<Value, String>),
     Text,
+    /// Text, for which the installed weights are offered.
+    Weights,
     Tags,
     Note,
 }
@@ -152,8 +155,8 @@ const MORE: [Group; 4] = [
             field(
                 "initial_weights",
                 "Initial weights",
-                Kind::Text,
-                "A safetensors file on the server; left empty: drawn from the seed.",
+                Kind::Weights,
+                "The name of installed weights, or a file on the server; left empty: drawn from the seed.",
             ),
             field(
                 "unfreeze",
@@ -197,6 +200,8 @@ fn fields() -> impl Iterator<Item = &'static Field> {
 #[template(path = "runs/new.html")]
 pub struct FormPage {
     datasets: Vec<DatasetBrief>,
+    /// Those that are installed.
+    weights: Vec<Listed>,
     values: HashMap<String, String>,
     error: Option<FormError>,
 }
@@ -210,6 +215,7 @@ struct FormError {
 /// `/runs/new?from=ID&FIELD=VALUE…`: filled in with defaults, then with a run's specification, then with the query.
 pub async fn form(
     State(reports): State<Reports>,
+    State(weights): State<Weights>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Page<FormPage>, Problem> {
     let datasets = datasets(&reports).await?;
@@ -224,12 +230,13 @@ pub async fn form(
             return Err(Problem::invalid(format!("The query: a run has no field “{name}”.")));
         }
     }
-    Ok(Page(FormPage { datasets, values, error: None }))
+    Ok(Page(FormPage { datasets, weights: installed(&weights).await?, values, error: None }))
 }
 
 pub async fn submit(
     State(queue): State<Queue>,
     State(reports): State<Reports>,
+    State(weights): State<Weights>,
     Form(pairs): Form,
 ) -> Result<Response, Problem> {
     let error = match submission(&pairs) {
@@ -242,6 +249,7 @@ pub async fn submit(
     };
     let page = FormPage {
         datasets: datasets(&reports).await?,
+        weights: installed(&weights).await?,
         values: pairs.into_iter().collect(),
         error: Some(error.into()),
     };
@@ -258,7 +266,9 @@ fn submission(pairs: &[(String, String)]) -> Result<Submission, String> {
             Some(Kind::Switch) => value.trim().parse::<bool>().map_err(|error| format!("{name}: {error}"))?.into(),
             Some(Kind::Parsed(parse)) => parse(value).map_err(|error| format!("{name}: {error}"))?,
             Some(Kind::Tags) => value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect(),
-            Some(Kind::Dataset | Kind::Choice(_) | Kind::Text | Kind::Note) | None => value.trim().into(),
+            Some(Kind::Dataset | Kind::Choice(_) | Kind::Text | Kind::Weights | Kind::Note) | None => {
+                value.trim().into()
+            }
         };
         fields.insert(name.clone(), value);
     }
@@ -284,6 +294,12 @@ async fn datasets(reports: &Reports) -> Result<Vec<DatasetBrief>, Problem> {
     let mut datasets = reports.datasets().await?.items;
     datasets.retain(|dataset| !dataset.labels_only);
     Ok(datasets)
+}
+
+async fn installed(weights: &Weights) -> Result<Vec<Listed>, Problem> {
+    let mut weights = weights.list().await?.items;
+    weights.retain(|weights| weights.installed);
+    Ok(weights)
 }
 
 fn defaults(dataset: Option<&str>) -> HashMap<String, String> {
@@ -333,6 +349,7 @@ impl FormPage {
             Kind::Dataset => self.datasets.iter().map(|dataset| &*dataset.name).collect(),
             Kind::Choice(names) => names(),
             Kind::Switch => vec!["false", "true"],
+            Kind::Weights => self.weights.iter().map(|weights| &*weights.name).collect(),
             Kind::Number(_) | Kind::Parsed(_) | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
         }
     }
