@@ -3,6 +3,7 @@
 mod fetch;
 mod files;
 mod library;
+mod published;
 
 use std::path::PathBuf;
 
