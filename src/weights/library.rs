@@ -6,7 +6,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File},
-    io::{self, Read},
+    io::{
+        self,
+        ErrorKind::{InvalidData, NotFound, UnexpectedEof},
+        Read,
+    },
     path::{Path, PathBuf},
 };
 
@@ -163,7 +167,7 @@ impl Library {
         let mut list: BTreeMap<_, _> = known.collect();
         let files = match fs::read_dir(&self.directory) {
             Ok(files) => files.collect::<io::Result<Vec<_>>>().map_err(|source| self.io(source))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if error.kind() == NotFound => Vec::new(),
             Err(source) => return Err(self.io(source)),
         };
         for path in files.iter().map(fs::DirEntry::path) {
@@ -188,7 +192,8 @@ impl Library {
                 bytes: header.bytes,
                 tensors: header.tensors.into_iter().map(|(name, tensor)| (name, tensor.shape)).collect(),
             })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // A file that somebody put there, and that is none of ours, must not hide the others.
+            Err(error) if [NotFound, InvalidData, UnexpectedEof].contains(&error.kind()) => Ok(None),
             Err(source) => Err(LibraryError::Io { path, source }),
         }
     }
@@ -217,6 +222,10 @@ impl Library {
                 found.manifest.sha256 == sha256 && backbone.is_none_or(|backbone| backbone == found.manifest.backbone);
             let taken = LibraryError::Taken { name: name.to_owned(), source_text: found.manifest.source.clone() };
             return if same { Ok(found) } else { Err(taken) };
+        }
+        if self.path(name).exists() {
+            let source_text = "a file that Twograin did not put there".to_owned();
+            return Err(LibraryError::Taken { name: name.to_owned(), source_text });
         }
         let checkpoint = Checkpoint::read(file).map_err(|error| unread(error.into()))?;
         let plan = Plan::new(checkpoint.shapes(), backbone).map_err(unread)?;

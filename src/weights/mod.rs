@@ -11,5 +11,5 @@ mod pickle;
 mod torch;
 
 pub use checkpoint::{Checkpoint, Format, ReadError};
-pub use file::{Cause, FileError, check, read, sha256};
+pub use file::{Cause, FileError, read};
 pub use library::{Installed, Library, LibraryError, Listed, Manifest, Origin, fingerprint};

@@ -52,6 +52,9 @@ fn weights_are_imported_listed_and_shown() {
     assert_eq!(shown["tensors"]["conv1.weight"].as_array().unwrap().len(), 4);
     assert_eq!((&shown["format"], &shown["classes"]), (&json!("safetensors"), &Value::Null));
     assert!(command(data, &["show", "resnet-tiny-1"]).unwrap().contains("conv1.weight"));
+    std::fs::write(data.join("weights/stray.safetensors"), "no weights").unwrap();
+    let error = import(data, &path, &["--name", "stray"]).unwrap_err();
+    assert!(error.contains("from a file that Twograin did not put there"), "{error}");
     let listed: Value = serde_json::from_str(&command(data, &["list", "--json"]).unwrap()).unwrap();
     let installed: Vec<_> =
         listed["items"].as_array().unwrap().iter().filter(|item| item["installed"] == true).collect();
