@@ -73,6 +73,9 @@ impl Network {
             Backbone::ResNet34 => Self::Residual(ResNet::new(params, ResNetConfig::RESNET34)?),
             Backbone::DenseNet121 => Self::Dense(DenseNet::new(params, DenseNetConfig::DENSENET121)?),
             Backbone::EfficientNetLite0 => Self::Efficient(EfficientNet::new(params, EfficientNetConfig::LITE0)?),
+            Backbone::EfficientNetLite0Timm => {
+                Self::Efficient(EfficientNet::new(params, EfficientNetConfig::LITE0_TIMM)?)
+            }
         })
     }
 

@@ -62,6 +62,13 @@ pub const KNOWN: &[Known] = &[
         bytes: 32_300_000,
     },
     Known {
+        name: "efficientnet_lite0.ra_in1k",
+        backbone: Backbone::EfficientNetLite0Timm,
+        remote: Remote::Hub { repository: "timm/efficientnet_lite0.ra_in1k" },
+        licence: "Apache-2.0",
+        bytes: 18_800_000,
+    },
+    Known {
         name: "tf_efficientnet_lite0.in1k",
         backbone: Backbone::EfficientNetLite0,
         remote: Remote::Hub { repository: "timm/tf_efficientnet_lite0.in1k" },

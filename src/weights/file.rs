@@ -36,6 +36,9 @@ pub enum Cause {
     /// Its tensors are none of a network that we know.
     #[error("it is of no network that Twograin has; its tensors are {}, …", .0.join(", "))]
     Unknown(Vec<String>),
+    /// Its tensors are those of several networks, which compute with them differently.
+    #[error("it fits {} alike, which differ in padding and batch norm; --backbone says which it is", .0.join(" and "))]
+    Ambiguous(Vec<&'static str>),
     /// Its tensors are not those of the backbone.
     #[error("as {backbone}, {difference}")]
     Mismatch {

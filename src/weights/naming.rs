@@ -38,7 +38,7 @@ pub(super) struct Renamed {
 }
 
 impl Plan {
-    /// For a file of weights of this backbone, or of the first whose names and shapes the file has. `shapes`: the file's.
+    /// For a file of weights of this backbone, or of the one whose names and shapes the file has. `shapes`: the file's.
     pub fn new<'a>(
         shapes: impl Iterator<Item = (&'a str, &'a [usize])> + Clone,
         backbone: Option<Backbone>,
@@ -47,10 +47,11 @@ impl Plan {
         if let Some(backbone) = backbone {
             return compare(shapes, prefix, backbone)?.map_err(|difference| mismatch(backbone, difference));
         }
+        let mut fitting = Vec::new();
         let mut nearest: Option<(usize, Backbone, Difference)> = None;
         for &backbone in Backbone::ALL {
             match compare(shapes.clone(), prefix, backbone)? {
-                Ok(plan) => return Ok(plan),
+                Ok(plan) => fitting.push(plan),
                 Err(difference) => {
                     let count = difference.missing.len() + difference.extra.len() + difference.misshapen.len();
                     if nearest.as_ref().is_none_or(|(least, ..)| count < *least) {
@@ -58,6 +59,14 @@ impl Plan {
                     }
                 }
             }
+        }
+        // Networks that pad differently have the same tensors. By our names they are as TensorFlow pads, which comes first.
+        let ours = |plan: &Plan| plan.tensors.iter().all(|tensor| tensor.theirs.ends_with(&tensor.ours));
+        if fitting.len() > 1 && !fitting.iter().all(ours) {
+            return Err(Cause::Ambiguous(fitting.iter().map(|plan| plan.backbone.as_str()).collect()));
+        }
+        if let Some(plan) = fitting.into_iter().next() {
+            return Ok(plan);
         }
         match nearest {
             Some((count, backbone, difference)) if count < shapes.clone().count() => {
@@ -132,7 +141,7 @@ fn our_name(backbone: Backbone, name: &str) -> String {
         Backbone::VggTiny | Backbone::ResNetTiny | Backbone::DenseNetTiny | Backbone::ResNet34 => None,
         Backbone::Vgg16 => vgg_layer(layer).map(str::to_owned),
         Backbone::DenseNet121 => densenet_layer(layer),
-        Backbone::EfficientNetLite0 => efficientnet_layer(layer),
+        Backbone::EfficientNetLite0 | Backbone::EfficientNetLite0Timm => efficientnet_layer(layer),
     };
     layer.map_or_else(|| name.to_owned(), |layer| format!("{layer}.{tensor}"))
 }
@@ -212,8 +221,15 @@ mod tests {
         let sources = sources();
         assert_eq!(sources.len(), 10);
         for (name, source) in &sources {
-            let plan = source.plan(None).unwrap_or_else(|cause| panic!("{name}: {cause}"));
-            assert_eq!(plan.backbone, source.backbone, "{name}");
+            let plan = source.plan(Some(source.backbone)).unwrap_or_else(|cause| panic!("{name}: {cause}"));
+            match source.plan(None) {
+                Ok(guessed) => assert_eq!(guessed.backbone, source.backbone, "{name}"),
+                Err(cause) => {
+                    assert!(name.ends_with("efficientnet_lite0"), "{name}: {cause}");
+                    let expected = "it fits efficientnet-lite0 and efficientnet-lite0-timm alike, ";
+                    assert!(cause.to_string().starts_with(expected), "{cause}");
+                }
+            }
             let mut params = Parameters::zeros(DType::F32, &Device::Cpu);
             let network = Network::new(&mut params, plan.backbone).unwrap();
             let ours: BTreeMap<&str, &Renamed> =

@@ -28,7 +28,7 @@ sources = {
     "timm resnet34": ("resnet34", shapes(timm.create_model("resnet34"))),
     "timm vgg16": ("vgg16", shapes(timm.create_model("vgg16"))),
     "timm densenet121": ("densenet121", shapes(timm.create_model("densenet121"))),
-    "timm efficientnet_lite0": ("efficientnet-lite0", shapes(timm.create_model("efficientnet_lite0"))),
+    "timm efficientnet_lite0": ("efficientnet-lite0-timm", shapes(timm.create_model("efficientnet_lite0"))),
     "timm tf_efficientnet_lite0": ("efficientnet-lite0", shapes(timm.create_model("tf_efficientnet_lite0"))),
     "torchvision resnet34": ("resnet34", shapes(torchvision.models.resnet34())),
     "torchvision vgg16": ("vgg16", shapes(torchvision.models.vgg16())),

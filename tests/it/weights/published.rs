@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use jiff::Timestamp;
 use twograin::{
+    domain::spec::Backbone,
     model::{Mode, Network, Parameters},
     weights::{self, Library, Origin},
 };
@@ -12,16 +13,17 @@ use twograin::{
 use super::reference;
 use crate::support::python;
 
-/// Of each source (`published.py`), the last layer by our names.
-const SOURCES: [(&str, &str); 8] = [
-    ("imagenet", "_fc"),
-    ("efficientnet-lite-pytorch", "_fc"),
-    ("timm resnet34", "fc"),
-    ("timm vgg16", "classifier.6"),
-    ("timm densenet121", "classifier"),
-    ("timm tf_efficientnet_lite0", "_fc"),
-    ("torchvision resnet34", "fc"),
-    ("torchvision densenet121, as its files have it", "classifier"),
+/// Of each source (`published.py`), the last layer by our names, and the backbone where the tensors do not tell it.
+const SOURCES: [(&str, &str, Option<Backbone>); 9] = [
+    ("imagenet", "_fc", None),
+    ("efficientnet-lite-pytorch", "_fc", None),
+    ("timm resnet34", "fc", None),
+    ("timm vgg16", "classifier.6", None),
+    ("timm densenet121", "classifier", None),
+    ("timm tf_efficientnet_lite0", "_fc", Some(Backbone::EfficientNetLite0)),
+    ("timm efficientnet_lite0", "_fc", Some(Backbone::EfficientNetLite0Timm)),
+    ("torchvision resnet34", "fc", None),
+    ("torchvision densenet121, as its files have it", "classifier", None),
 ];
 
 /// Whether Python has what the script imports. Says so where it has not; a Python with PyTorch must have all of it if
@@ -48,16 +50,16 @@ fn python_agrees_on_imported_weights() {
     }
     let folder = tempfile::tempdir().unwrap();
     let mut script = python().unwrap();
-    script.arg(reference("published.py")).arg(folder.path()).args(SOURCES.map(|(source, _)| source));
+    script.arg(reference("published.py")).arg(folder.path()).args(SOURCES.map(|(source, ..)| source));
     let output = script.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for (number, (source, last)) in SOURCES.iter().enumerate() {
+    for (number, (source, last, backbone)) in SOURCES.iter().enumerate() {
         let folder = folder.path().join(number.to_string());
         let file =
             ["weights.pth", "weights.safetensors"].map(|name| folder.join(name)).into_iter().find(|path| path.exists());
         let library = Library::new(&folder);
         let origin = Origin { source: (*source).into(), licence: None, at: Timestamp::UNIX_EPOCH };
-        let installed = library.install("it", &file.unwrap(), None, origin).unwrap();
+        let installed = library.install("it", &file.unwrap(), *backbone, origin).unwrap();
         let path = library.locate("it").unwrap();
         let tensors = weights::read(&path, installed.manifest.backbone).unwrap();
         let [weight, bias] = ["weight", "bias"].map(|tensor| tensors[&format!("{last}.{tensor}")].clone());
