@@ -89,8 +89,12 @@ impl Network {
         }
     }
 
-    /// What one layer group makes of the output of the one before it; of normalised pixels `[n, 3, s, s]`, if it is the first.
-    /// The last one makes features `[n, features]`.
+    /// What some layer groups make of the output of those before them: of normalised pixels `[n, 3, s, s]`, if there are
+    /// none. The last one makes features `[n, features]`.
+    pub fn forward(&self, groups: Range<usize>, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        groups.into_iter().try_fold(x.clone(), |x, group| self.group(group, &x, mode))
+    }
+
     fn group(&self, index: usize, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match self {
             Self::Dense(net) => net.group(index, x, mode),
@@ -212,10 +216,9 @@ impl Classifier {
         }
     }
 
-    /// What some of the backbone's layer groups make of the output of those before them: of normalised pixels
-    /// `[n, 3, s, s]`, if there are none. The last one makes features `[n, features]`.
+    /// [`Network::forward`] of its backbone.
     pub fn through(&self, groups: Range<usize>, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        groups.into_iter().try_fold(x.clone(), |x, group| self.network.group(group, &x, mode))
+        self.network.forward(groups, x, mode)
     }
 
     /// Images as its input: `[n, 3, side, side]`, row-major, normalised.

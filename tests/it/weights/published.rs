@@ -70,7 +70,7 @@ fn python_agrees_on_imported_weights() {
         params.replace_some(&path, tensors, |_| true, of_last).unwrap();
         let results: HashMap<String, Tensor> =
             candle_core::safetensors::load(folder.join("results.safetensors"), &Device::Cpu).unwrap();
-        let features = network.forward(&results["pixels"], Mode::Evaluate).unwrap();
+        let features = network.forward(0..params.groups().count(), &results["pixels"], Mode::Evaluate).unwrap();
         let logits = features.matmul(&weight.t().unwrap()).unwrap().broadcast_add(&bias).unwrap();
         let expected = &results["logits"];
         let norm =
