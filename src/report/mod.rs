@@ -12,6 +12,7 @@ mod prediction;
 mod reports;
 mod rule;
 mod run;
+mod sweep;
 
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
@@ -22,6 +23,7 @@ pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction
 pub use reports::{IndicesQuery, Reports, RunQuery};
 pub use rule::{RuleQuery, rule_words};
 pub use run::{IndicesReport, RunBrief, RunReport, RunResults};
+pub use sweep::{SweepItem, SweepReport};
 
 pub use crate::domain::{EpochPoint, LogLine, Progress};
 

@@ -1,5 +1,7 @@
 //! `/runs/new`: submit a run. Essentials first; every other field holds its default.
 
+mod sent;
+
 use std::collections::HashMap;
 
 use askama::Template;
@@ -8,13 +10,15 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use sent::{place, sweep};
 
 use super::Page;
 use crate::{
     domain::{
-        RunId, RunSpec, Submission,
-        spec::{Augmentation, Backbone, CoarseInput, FocalAlpha, Objective, Optimizer, Sampling, Schedule},
+        RunId, RunSpec,
+        spec::{Augmentation, Backbone, CoarseInput, Objective, Optimizer, Sampling, Schedule},
     },
     report::{DatasetBrief, Reports, RunReport},
     services::Queue,
@@ -39,6 +43,7 @@ enum Kind {
     Switch,
     /// The input's `step`.
     Number(&'static str),
+    Seeds,
     FocalAlpha,
     Text,
     Tags,
@@ -73,7 +78,7 @@ const ESSENTIALS: Group = Group {
         field("objective", "Decision mode", names_of!(Objective), "The loss, and with it the run's own decision rule."),
         field("epochs", "Epochs", Kind::Number("1"), "Passes over the training images."),
         field("input_size", "Input size", Kind::Number("1"), "Side of the square input in pixels: smaller is faster."),
-        field("seed", "Seed", Kind::Number("1"), "Runs that differ in the seed alone form a group."),
+        field("seed", "Seed", Kind::Seeds, "Several, such as 0, 1, 2 or 0-4, make a group of runs, shown by its mean."),
         field("name", "Name", Kind::Text, "Left empty: made of backbone, decision mode and seed."),
         field("tags", "Tags", Kind::Tags, "Comma separated."),
         field("note", "Note", Kind::Note, "What you want to know from this run."),
@@ -210,9 +215,9 @@ pub async fn submit(
     State(reports): State<Reports>,
     Form(pairs): Form,
 ) -> Result<Response, Problem> {
-    let error = match submission(&pairs) {
-        Ok(submission) => match queue.submit(submission).await.map_err(Problem::from) {
-            Ok(run) => return Ok(Redirect::to(&format!("/runs/{run}")).into_response()),
+    let error = match sweep(&pairs) {
+        Ok(sweep) => match queue.submit_all(sweep).await.map_err(Problem::from) {
+            Ok(runs) => return Ok(Redirect::to(&place(&runs, &pairs)).into_response()),
             Err(problem) if problem.status().is_client_error() => problem.detail().to_owned(),
             Err(problem) => return Err(problem),
         },
@@ -224,34 +229,6 @@ pub async fn submit(
         error: Some(error.into()),
     };
     Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
-}
-
-/// Of what a form sends, which is text, what a run is submitted as.
-fn submission(pairs: &[(String, String)]) -> Result<Submission, String> {
-    let mut fields = Map::new();
-    for (name, value) in pairs.iter().filter(|(_, value)| !value.trim().is_empty()) {
-        let kind = fields_by_name(name).map(|field| &field.kind);
-        let value = match kind {
-            Some(Kind::Number(_)) => number(name, value.trim())?,
-            Some(Kind::Switch) => value.trim().parse::<bool>().map_err(|error| format!("{name}: {error}"))?.into(),
-            Some(Kind::FocalAlpha) => focal_alpha(value).map_err(|error| format!("{name}: {error}"))?,
-            Some(Kind::Tags) => value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect(),
-            Some(Kind::Dataset | Kind::Choice(_) | Kind::Text | Kind::Note) | None => value.trim().into(),
-        };
-        fields.insert(name.clone(), value);
-    }
-    Submission::try_from(fields)
-}
-
-fn number(name: &str, text: &str) -> Result<Value, String> {
-    let whole = text.parse::<u64>().ok().map(Value::from);
-    let fraction = || text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from);
-    whole.or_else(fraction).ok_or_else(|| format!("{name}: “{text}” is not a number"))
-}
-
-fn focal_alpha(text: &str) -> Result<Value, String> {
-    let alpha: FocalAlpha = text.parse()?;
-    serde_json::to_value(alpha).map_err(|error| error.to_string())
 }
 
 fn fields_by_name(name: &str) -> Option<&'static Field> {
@@ -308,7 +285,7 @@ impl FormPage {
             Kind::Dataset => self.datasets.iter().map(|dataset| &*dataset.name).collect(),
             Kind::Choice(names) => names(),
             Kind::Switch => vec!["false", "true"],
-            Kind::Number(_) | Kind::FocalAlpha | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
+            Kind::Number(_) | Kind::Seeds | Kind::FocalAlpha | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
         }
     }
 
@@ -365,21 +342,13 @@ mod tests {
     }
 
     #[test]
-    fn text_becomes_a_submission() {
-        let submission =
-            submission(&pairs(&[("epochs", " 3 "), ("learning_rate", "0.1"), ("tags", "a, b,"), ("name", "")]))
-                .unwrap();
-        assert_eq!((submission.spec.epochs, submission.spec.learning_rate), (3, 0.1));
-        assert_eq!((submission.labels.tags, submission.labels.name), (vec!["a".into(), "b".into()], None));
-    }
-
-    #[test]
     fn focal_alpha_is_shown_as_it_is_written() {
         for (written, shown) in [("2", "2.0"), ("person=0.5,hot dog=2", "hot dog=2.0, person=0.5")] {
-            let spec = submission(&pairs(&[("focal_alpha", written)])).unwrap().spec;
-            let values = texts(serde_json::to_value(&spec));
+            let spec = |text| sweep(&pairs(&[("focal_alpha", text)])).unwrap().runs.remove(0).spec;
+            let spec_written = spec(written);
+            let values = texts(serde_json::to_value(&spec_written));
             assert_eq!(values["focal_alpha"], shown);
-            assert_eq!(submission(&pairs(&[("focal_alpha", shown)])).unwrap().spec, spec);
+            assert_eq!(spec(shown), spec_written);
         }
     }
 
@@ -388,6 +357,7 @@ mod tests {
         for (name, value) in [
             ("epochs", "x"),
             ("epochs", "0"),
+            ("seed", "1-"),
             ("threshold", "1.5"),
             ("device", "tpu"),
             ("optimizer", "adam"),
@@ -396,7 +366,7 @@ mod tests {
             ("focal_alpha", "dog"),
             ("sampling", "balanced"),
         ] {
-            let error = FormError::from(submission(&pairs(&[(name, value)])).unwrap_err());
+            let error = FormError::from(sweep(&pairs(&[(name, value)])).unwrap_err());
             assert_eq!(error.field, Some(name), "{}", error.text);
         }
     }
