@@ -11,6 +11,7 @@ mod run;
 mod run_report;
 mod serve;
 mod submit;
+mod sweep;
 mod wait;
 mod worker;
 

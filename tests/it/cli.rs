@@ -4,6 +4,7 @@ use std::{path::Path, process::Output};
 
 mod data_directory;
 mod server;
+mod sweeps;
 mod talks;
 
 /// What a command did.
