@@ -4,7 +4,7 @@ mod cost;
 mod outcome;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     io::{self, IsTerminal, Write},
     path::Path,
     process::ExitCode,
@@ -134,11 +134,10 @@ impl FromStr for Start {
 
 /// Does what `twograin experiment` was asked for.
 pub fn run(client: &Client, command: ExperimentCommand) -> Result<ExitCode, Failure> {
-    let (make, args): (fn(&Options) -> Result<Plan, String>, _) = match command {
-        ExperimentCommand::Paper(args) => (experiment::paper, args),
+    let (plan, args) = match command {
+        ExperimentCommand::Paper(args) => (experiment::paper(&args.options()?), args),
     };
-    let plan = make(&args.options()?).map_err(Failure::Usage)?;
-    conduct(client, &plan, &args)
+    conduct(client, &plan.map_err(Failure::Usage)?, &args)
 }
 
 impl ExperimentArgs {
@@ -168,13 +167,13 @@ impl ExperimentArgs {
             }
         }
         for &backbone in self.backbones.iter().filter(|_| !random) {
-            if !weights.contains_key(&backbone) {
+            if let Entry::Vacant(entry) = weights.entry(backbone) {
                 let name = imagenet_weights(backbone).ok_or_else(|| {
                     Failure::Usage(format!(
                         "--weights: no ImageNet weights are known for {backbone}; add {backbone}=NAME, or give random"
                     ))
                 })?;
-                weights.insert(backbone, name.to_owned());
+                entry.insert(name.to_owned());
             }
         }
         Ok(weights)
@@ -213,7 +212,7 @@ fn conduct(client: &Client, plan: &Plan, args: &ExperimentArgs) -> Result<ExitCo
     if args.wait {
         let (page, comparison) = outcome::of(client, &args.dataset, &sweep)?;
         if !args.json {
-            print(&format!("{}\n{page}", outcome::text(&comparison)))?;
+            print(&format!("{}\nThe comparison: {page}", outcome::text(&comparison)))?;
         }
         done(&sweep, serde_json::to_value(&comparison).unwrap_or_default())?;
     } else {

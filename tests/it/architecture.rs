@@ -40,7 +40,15 @@ const CONFINED_CRATES: &[(&[&str], &[&str])] =
 /// Modules that a part of the program must not know.
 const FORBIDDEN_MODULES: &[(&[&str], &[&str])] = &[
     (
-        &["src/dataset/", "src/model/", "src/training/", "src/evaluation/", "src/explanation/", "src/inference/"],
+        &[
+            "src/dataset/",
+            "src/model/",
+            "src/training/",
+            "src/evaluation/",
+            "src/explanation/",
+            "src/inference/",
+            "src/experiment/",
+        ],
         &["store", "scheduler", "web", "report", "cli", "app", "config"],
     ),
     (

@@ -43,7 +43,18 @@ fn every_command_and_every_flag_has_a_help() {
     }
     visit(&twograin::cli::command(), "twograin");
 
-    for path in ["", "serve", "demo", "dataset", "dataset import-coco", "run", "run submit", "run list", "predict"] {
+    for path in [
+        "",
+        "serve",
+        "demo",
+        "dataset",
+        "dataset import-coco",
+        "run",
+        "run submit",
+        "run list",
+        "predict",
+        "experiment paper",
+    ] {
         let args: Vec<&str> = path.split_whitespace().chain(["--help"]).collect();
         let done = twograin(&args);
         assert_eq!(done.code, Some(0), "{path}");

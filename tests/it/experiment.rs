@@ -14,12 +14,12 @@ fn paper(server: &TestServer, extra: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-const TINY: [&str; 2] = ["--backbones", "vgg-tiny,resnet-tiny,densenet-tiny"];
+const BACKBONES: [&str; 2] = ["--backbones", "vgg-tiny,resnet34,densenet-tiny"];
 
 #[test]
 fn the_papers_experiment_is_made_and_goes_on_from_what_is_there() {
     let server = TestServer::with_scenes();
-    let (code, out, said) = paper(&server, &["--backbones", "resnet-tiny", "--yes", "--wait", "--json"]);
+    let (code, out, said) = paper(&server, &["--backbones", "resnet34", "--yes", "--wait", "--json"]);
     assert_eq!(code, Some(0), "{said}");
     let out: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error} in {out}"));
     let items = out["items"].as_array().unwrap();
@@ -31,13 +31,17 @@ fn the_papers_experiment_is_made_and_goes_on_from_what_is_there() {
     );
     assert!(out["estimate"]["seconds"].as_f64().unwrap() > 0.0);
 
-    let (code, out, said) = paper(&server, &[&TINY[..], &["--yes", "--wait"]].concat());
+    let (code, out, said) = paper(&server, &[&BACKBONES[..], &["--yes", "--wait"]].concat());
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("6 runs are new, 3 runs were there already.") && said.contains("Estimate"), "{said}");
-    assert!(!said.contains("measuring resnet-tiny"), "{said}");
+    assert!(!said.contains("measuring resnet34"), "{said}");
     assert_eq!(out.matches("run ").count(), 9, "{out}");
     assert!(out.contains(&format!("The comparison: {}/?dataset=scenes", server.url)), "{out}");
-    let (_, out, said) = paper(&server, &[&TINY[..], &["--dry-run", "--json"]].concat());
+    // The paper's rows stand beneath those of ResNet34, and ours beneath those of the paper on the page.
+    assert_eq!(out.lines().filter(|line| line.trim_start().starts_with("paper ")).count(), 3, "{out}");
+    assert!(out.contains("0.684  0.998  0.777  0.872"), "{out}");
+    assert_eq!(server.page("/?dataset=scenes").matches("class=\"measured\"").count(), 3);
+    let (_, out, said) = paper(&server, &[&BACKBONES[..], &["--dry-run", "--json"]].concat());
     assert!(said.contains("0 runs are new, 9 runs were there already. Nothing was submitted."), "{said}");
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["estimate"], Value::Null);
 }

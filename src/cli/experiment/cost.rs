@@ -1,6 +1,6 @@
 //! The estimate of an experiment's cost: a short measurement of each backbone on this machine, and what follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use crate::{
     benchmark::{Case, Pass},
@@ -15,7 +15,8 @@ use crate::{
     report::DatasetBrief,
 };
 
-/// Images at once in the measurement, if the runs have not fewer: the speed hardly depends on it, the time to measure does.
+/// Images at once in the measurement at 224 pixels, and in proportion elsewhere, if the runs have not fewer: steps of some
+/// seconds say no more than shorter ones.
 const BATCH: usize = 8;
 /// Seconds for each measurement, if three steps take no longer.
 const SECONDS: u32 = 1;
@@ -28,9 +29,9 @@ pub fn estimate<'a>(
 ) -> Result<Option<Estimate>, Failure> {
     let mut speeds = BTreeMap::new();
     for spec in missing.clone() {
-        if !speeds.contains_key(&spec.backbone) {
+        if let Entry::Vacant(entry) = speeds.entry(spec.backbone) {
             eprintln!("measuring {} …", spec.backbone);
-            speeds.insert(spec.backbone, measure(spec)?);
+            entry.insert(measure(spec)?);
         }
     }
     if speeds.is_empty() {
@@ -48,7 +49,9 @@ pub fn estimate<'a>(
 
 fn measure(spec: &RunSpec) -> Result<Speed, Failure> {
     let measure = |pass| {
-        let (batch, input_size) = (spec.batch_size.min(BATCH), spec.input_size);
+        let input_size = spec.input_size;
+        let most = (BATCH * 224 * 224 / (input_size * input_size)).max(2);
+        let batch = spec.batch_size.min(most);
         let case = Case { backbone: spec.backbone, pass, batch, input_size };
         bench::measure_in_child(case, spec.threads as u32, SECONDS)
     };
@@ -88,8 +91,9 @@ pub fn text(estimate: &Estimate, client: &Client, device: Device) -> String {
     format!(
         "Estimate for the runs that are not there yet, one after the other:\n{}  \
          Time: training images × epochs, validation after each epoch, the images learned from once more where there are fine\n  \
-         labels, and the test images, each by the speed of a measurement of some seconds with random images in batches of at\n  \
-         most {BATCH}. Reading and decoding files is left out, as is whatever else the machine has to do. Disk: weights and scores.\
+         labels, and the test images, each by the speed that a measurement of some seconds found, with random images and, at\n  \
+         224 pixels, {BATCH} at once. Reading and decoding files is left out, as is whatever else the machine has to do.\n  \
+         Disk: weights and scores.\
          {elsewhere}{device}",
         table.render()
     )

@@ -12,7 +12,7 @@ use crate::{
         RunId,
         spec::{Backbone, Objective},
     },
-    report::{Comparison, Figure, Figures, SweepReport},
+    report::{Comparison, Figure, Figures, GroupChoice, SweepReport},
 };
 
 /// The address of the data set's comparison.
@@ -20,12 +20,19 @@ pub fn page(client: &Client, dataset: &str) -> String {
     client.page(&format!("?dataset={dataset}"))
 }
 
-/// The comparison that shows the runs of the experiment, and its page.
+/// The comparison that shows the runs of the experiment, and the address of its page.
 pub fn of(client: &Client, dataset: &str, sweep: &SweepReport) -> Result<(String, Comparison), Failure> {
     let ids: Vec<String> = sweep.items.iter().filter_map(|item| Some(item.run.as_ref()?.id.to_string())).collect();
     let query = json!({"dataset": dataset, "pick": ids.join(",")});
     let comparison: Comparison = client.get("api/v1/comparisons", &query)?.parse()?;
-    Ok((format!("The comparison: {}", page(client, dataset)), comparison))
+    // Without being told, the page shows the newest group of each cell.
+    let chosen = |groups: &[GroupChoice]| groups.first().is_none_or(|newest| newest.chosen);
+    let newest = comparison.rows.iter().all(|row| {
+        row.cells.iter().all(|cell| chosen(&cell.groups))
+            && row.coarse_only.as_ref().is_none_or(|coarse_only| chosen(&coarse_only.groups))
+    });
+    let pick = if newest { String::new() } else { format!("&pick={}", ids.join(",")) };
+    Ok((format!("{}{pick}", page(client, dataset)), comparison))
 }
 
 /// One row for each backbone and objective, and the paper's beneath it.
