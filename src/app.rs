@@ -49,7 +49,7 @@ impl Server {
         let store = StoreConfig { data_dir: config.data.data_dir.clone(), database: config.data.database.clone() };
         let store = Store::open(&store).await?;
         let lock = lock(&store)?;
-        let queue = Queue::new(store.clone());
+        let queue = Queue::new(store.clone(), config.feature_cache_bytes);
         let (activity, watched) = watch::channel::<Option<Activity>>(None);
         let services = Services {
             reports: Reports::new(store.clone()),

@@ -100,9 +100,9 @@ pub fn measure(case: Case, duration: Duration) -> Result<Row> {
     let (seconds, passes) = match pass {
         Pass::Train => {
             let targets = targets(&model, batch)?;
-            let mut optimizer = Optimizer::new(&spec, model.params().iter_trained())?;
+            let mut optimizer = Optimizer::new(&spec, model.params())?;
             let loss = LossSpec::of(&spec, &taxonomy).map_err(candle_core::Error::msg)?;
-            let config = StepConfig { dropout_seed: 0, learning_rate: 1e-4 };
+            let config = StepConfig { frozen: 0, dropout_seed: 0, learning_rate: 1e-4 };
             let seconds = median_seconds(duration, || {
                 let losses = step(&model, &loss, &mut optimizer, (&pixels, &targets), config)?;
                 if !losses.total.is_finite() {

@@ -16,6 +16,8 @@ pub struct Config {
     pub worker_listen: SocketAddr,
     /// Where everything is kept.
     pub data: DataConfig,
+    /// What the features of frozen backbones may take on disk, in bytes.
+    pub feature_cache_bytes: u64,
     /// Whether an address that other machines reach was allowed explicitly.
     pub insecure: bool,
 }
@@ -54,6 +56,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS", env = "TWOGRAIN_WORKER_LISTEN", default_value = "127.0.0.1:0", value_parser = address)]
     worker_listen: SocketAddr,
 
+    /// Disk space for the features of frozen backbones, in GiB, so that other runs on the same weights need not compute them again
+    #[arg(long, value_name = "GIB", env = "TWOGRAIN_FEATURE_CACHE", default_value_t = 4)]
+    feature_cache: u32,
+
     /// Allow a --listen address that other machines can reach
     ///
     /// Whoever reaches it can read everything, start and delete runs. Use it behind something that asks who is there.
@@ -65,7 +71,7 @@ impl TryFrom<ServeArgs> for Config {
     type Error = String;
 
     fn try_from(args: ServeArgs) -> Result<Self, String> {
-        let ServeArgs { listen, data, worker_listen, insecure } = args;
+        let ServeArgs { listen, data, worker_listen, feature_cache, insecure } = args;
         if !listen.ip().is_loopback() && !insecure {
             return Err(format!(
                 "--listen {listen} can be reached from other machines, and there are no accounts yet: everyone who reaches it \
@@ -73,7 +79,8 @@ impl TryFrom<ServeArgs> for Config {
                  who is there"
             ));
         }
-        Ok(Self { listen, worker_listen, data, insecure })
+        let feature_cache_bytes = u64::from(feature_cache) << 30;
+        Ok(Self { listen, worker_listen, data, feature_cache_bytes, insecure })
     }
 }
 

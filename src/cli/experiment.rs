@@ -241,10 +241,8 @@ fn weights_missing(plan: &Plan, refusal: &str) -> Failure {
     let mut names: Vec<&str> = plan.runs.iter().filter_map(|run| run.spec.initial_weights.as_deref()).collect();
     names.sort_unstable();
     names.dedup();
-    Failure::Failed(format!(
-        "{refusal}; install the weights with `twograin weights fetch {}`, or start from --weights random",
-        names.join(" ")
-    ))
+    let commands: Vec<String> = names.iter().map(|name| format!("`twograin weights fetch {name}`")).collect();
+    Failure::Failed(format!("{refusal}; install weights with {}, or add --weights random", commands.join(", ")))
 }
 
 /// Asks on the terminal. Where there is none, `--yes` has to have been given.

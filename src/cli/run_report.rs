@@ -62,6 +62,9 @@ fn facts(run: &RunReport) -> Table {
         let validation = last.validation_loss.map_or_else(String::new, |loss| format!(", on validation {loss:.4}"));
         table.fact("last epoch", format!("{}: loss {:.4}{validation}", last.epoch, last.train_loss));
     }
+    if let Some(kept) = run.kept_in_words() {
+        table.fact("kept", kept);
+    }
     table
 }
 
@@ -83,6 +86,9 @@ fn specification(spec: &Fields) -> Table {
         ("weight_decay", spec.weight_decay.to_string()),
         ("decay_biases_and_norms", spec.decay_biases_and_norms.to_string()),
         ("clip_norm", spec.clip_norm.map_or_else(|| "off".into(), |norm| norm.to_string())),
+        ("unfreeze", spec.unfreeze.to_string()),
+        ("keep", spec.keep.to_string()),
+        ("patience", spec.patience.map_or_else(|| "off".into(), |epochs| epochs.to_string())),
         ("sampling", spec.sampling.to_string()),
         ("augmentation", spec.augmentation.to_string()),
         ("focal_alpha", spec.focal_alpha.to_string()),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use crate::domain::spec::{
-    Augmentation, Backbone, CoarseInput, Device, FocalAlpha, Objective, Optimizer, Sampling, Schedule,
+    Augmentation, Backbone, CoarseInput, Device, FocalAlpha, Keep, Objective, Optimizer, Sampling, Schedule, Unfreeze,
 };
 
 /// What is to be run.
@@ -94,6 +94,23 @@ pub struct SubmitArgs {
     /// Largest L2 norm of all gradients together; larger ones are scaled down to it [default: off]
     #[arg(long, value_name = "NORM", help_heading = TRAINING)]
     clip_norm: Option<f64>,
+
+    /// Layer groups of the backbone that learn: all, none, or some, from an epoch on, at a rate of their own [default: all]
+    ///
+    /// layer4@3:0.002,layer3@5 trains layer4 from epoch 3 on with a learning rate of up to 0.002, layer3 from epoch 5 on with
+    /// the run's, and the rest not at all. The head always learns. Groups, from image to head: stem, layer1 to layer4 of
+    /// residual networks; stem, block1 to block4 of dense ones; block1 to block5, classifier of vgg; stem, stage1 to stage7,
+    /// head of efficientnet-lite0.
+    #[arg(long, value_name = "GROUPS", help_heading = TRAINING)]
+    unfreeze: Option<Unfreeze>,
+
+    /// Which epoch's weights are kept and evaluated, by the validation split [default: last]
+    #[arg(long, value_name = "EPOCH", help_heading = TRAINING, value_parser = one_of(Keep::ALL, Keep::as_str))]
+    keep: Option<Keep>,
+
+    /// End after this many epochs without a better one, in the sense of --keep [default: train every epoch]
+    #[arg(long, value_name = "EPOCHS", help_heading = TRAINING)]
+    patience: Option<u64>,
 
     /// Which training images an epoch has: each once, or as many in which every fine label has its equal turn [default: uniform]
     #[arg(long, value_name = "KIND", help_heading = TRAINING, value_parser = one_of(Sampling::ALL, Sampling::as_str))]
@@ -198,6 +215,7 @@ mod tests {
         let Value::Object(mut fields) = serde_json::to_value(spec).unwrap() else { panic!("not an object") };
         // Left out of JSON when they are not given.
         fields.insert("clip_norm".into(), "off".into());
+        fields.insert("patience".into(), "train every epoch".into());
         fields.insert("initial_weights".into(), "random weights, drawn from the seed".into());
         fields
     }

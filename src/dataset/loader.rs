@@ -103,7 +103,7 @@ impl Loader {
     pub fn new(samples: Arc<[Sample]>, mut order: Vec<usize>, config: LoaderConfig) -> Result<Self, LoadError> {
         assert!(order.iter().all(|&index| index < samples.len()), "the order names samples that do not exist");
         if config.shuffle {
-            order.shuffle(&mut stream(Purpose::Order, config.seed, config.epoch, 0));
+            shuffle(&mut order, config.seed, config.epoch);
         }
         let batch_size = config.batch_size.max(1);
         let end = if config.drop_last { order.len() - order.len() % batch_size } else { order.len() };
@@ -148,6 +148,11 @@ impl Loader {
             let _ = thread.join();
         }
     }
+}
+
+/// Puts samples into the order of an epoch.
+pub fn shuffle(order: &mut [usize], seed: u64, epoch: u64) {
+    order.shuffle(&mut stream(Purpose::Order, seed, epoch, 0));
 }
 
 /// The samples of an order, each with how often it came before.

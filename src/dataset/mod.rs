@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{CoarseId, LabelSet, Taxonomy};
 
-pub use loader::{Batch, LoadError, Loader, LoaderConfig};
+pub use loader::{Batch, LoadError, Loader, LoaderConfig, shuffle};
 pub use sampling::label_balanced;
 pub use split::validation_split;
 

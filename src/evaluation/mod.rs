@@ -1,4 +1,6 @@
-//! A model on the images of a split: logits and scores.
+//! A model on the images of a split: features, logits and scores.
+
+mod features;
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -10,6 +12,8 @@ use crate::{
     exchange::{FineScores, Scores},
     model::{Classifier, Logits},
 };
+
+pub use features::{FeatureCache, features};
 
 /// How images are read.
 #[derive(Clone, Copy, Debug)]
@@ -66,15 +70,8 @@ fn quantile(sorted: &[f32], q: f64) -> f32 {
     (a + (b - a) * position.fract()) as f32
 }
 
-/// The logits of `samples[order]`, in that order, under the test transform. `progress` is told how many are done after
-/// each batch; `None` if it breaks.
-pub fn logits(
-    model: &Classifier,
-    samples: &Arc<[Sample]>,
-    order: &[usize],
-    config: EvaluationConfig,
-    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Option<Logits>, EvaluationError> {
+/// The images of `samples[order]` under the test transform.
+fn test_batches(samples: &Arc<[Sample]>, order: Vec<usize>, config: EvaluationConfig) -> Result<Loader, LoadError> {
     let loader = LoaderConfig {
         input_size: config.input_size,
         augmentation: Augmentation::None,
@@ -85,10 +82,22 @@ pub fn logits(
         drop_last: false,
         threads: config.loader_threads,
     };
+    Loader::new(samples.clone(), order, loader)
+}
+
+/// The logits of `samples[order]`, in that order, under the test transform. `progress` is told how many are done after
+/// each batch; `None` if it breaks.
+pub fn logits(
+    model: &Classifier,
+    samples: &Arc<[Sample]>,
+    order: &[usize],
+    config: EvaluationConfig,
+    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<Logits>, EvaluationError> {
     let predictor = model.predictor();
     let mut all = Logits { fine: model.spec().activation.map(|_| Vec::new()), coarse: Vec::new() };
     let mut done = 0;
-    for batch in Loader::new(samples.clone(), order.to_vec(), loader)? {
+    for batch in test_batches(samples, order.to_vec(), config)? {
         let batch = batch?;
         done += batch.indices.len();
         let logits = predictor.logits(batch.pixels, config.input_size)?;

@@ -23,7 +23,13 @@ pub struct Sha256Hex(pub String);
 impl Sha256Hex {
     /// The hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+        Sha256::new_with_prefix(bytes).into()
+    }
+}
+
+impl From<Sha256> for Sha256Hex {
+    fn from(hash: Sha256) -> Self {
+        Self(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The classifier: backbone → fine logits → activation → coarse logits (method, "Model").
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
@@ -86,13 +86,14 @@ impl Network {
         }
     }
 
-    /// Normalised pixels `[n, 3, s, s]` to features `[n, features]`.
-    pub fn forward(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+    /// What one layer group makes of the output of the one before it; of normalised pixels `[n, 3, s, s]`, if it is the first.
+    /// The last one makes features `[n, features]`.
+    fn group(&self, index: usize, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match self {
-            Self::Dense(net) => net.forward(pixels, mode),
-            Self::Efficient(net) => net.forward(pixels, mode),
-            Self::Residual(net) => net.forward(pixels, mode),
-            Self::Vgg(net) => net.forward(pixels, mode),
+            Self::Dense(net) => net.group(index, x, mode),
+            Self::Efficient(net) => net.group(index, x, mode),
+            Self::Residual(net) => net.group(index, x, mode),
+            Self::Vgg(net) => net.group(index, x, mode),
         }
     }
 
@@ -116,6 +117,8 @@ pub struct Classifier {
     network: Network,
     head: Head,
     params: Parameters,
+    /// How many layer groups the backbone has.
+    groups: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -131,6 +134,14 @@ pub struct Output {
     pub fine: Option<Tensor>,
     /// `[n, coarse]`.
     pub coarse: Tensor,
+}
+
+impl Output {
+    /// Its values.
+    pub fn logits(&self) -> Result<Logits> {
+        let rows = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1();
+        Ok(Logits { fine: self.fine.as_ref().map(rows).transpose()?, coarse: rows(&self.coarse)? })
+    }
 }
 
 /// Logits of some images, row-major.
@@ -154,6 +165,8 @@ impl Classifier {
     /// The head on a backbone of any size. `params` are those of `network`; `spec.backbone` is not looked at.
     pub fn with_network(spec: ModelSpec, network: Network, mut params: Parameters) -> Result<Self> {
         let features = network.features();
+        let groups = params.groups().count();
+        params.end_groups();
         let head = match spec.activation {
             Some(activation) => {
                 let fine = Linear::new(&mut params, "fine", features, spec.fine_count)?;
@@ -167,13 +180,18 @@ impl Classifier {
             }
             None => Head::CoarseOnly { coarse: Linear::new(&mut params, "coarse", features, spec.coarse_count)? },
         };
-        Ok(Self { spec, network, head, params })
+        Ok(Self { spec, network, head, params, groups })
     }
 
     /// Normalised pixels `[n, 3, s, s]` to logits. In training the mode's tape ends at the features; the head is in candle's
     /// graph.
     pub fn forward(&self, pixels: &Tensor, mode: Mode<'_>) -> Result<Output> {
-        let features = self.network.forward(pixels, mode)?;
+        self.forward_after(0, pixels, mode)
+    }
+
+    /// The same from what the first `groups` layer groups of the backbone made.
+    pub fn forward_after(&self, groups: usize, x: &Tensor, mode: Mode<'_>) -> Result<Output> {
+        let features = self.through(groups..self.groups, x, mode)?;
         let features = match mode.tape() {
             Some(tape) => tape.output(&features)?,
             None => features,
@@ -189,6 +207,23 @@ impl Classifier {
                 Ok(Output { fine: Some(logits), coarse: coarse.forward_in_graph(&input, mode)? })
             }
         }
+    }
+
+    /// What some of the backbone's layer groups make of the output of those before them: of normalised pixels
+    /// `[n, 3, s, s]`, if there are none. The last one makes features `[n, features]`.
+    pub fn through(&self, groups: Range<usize>, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        groups.into_iter().try_fold(x.clone(), |x, group| self.network.group(group, &x, mode))
+    }
+
+    /// Images as its input: `[n, 3, side, side]`, row-major, normalised.
+    pub fn pixels(&self, values: Vec<f32>, side: usize) -> Result<Tensor> {
+        let n = values.len() / (3 * side * side).max(1);
+        Tensor::from_vec(values, (n, 3, side, side), self.params.device())?.to_dtype(self.params.dtype())
+    }
+
+    /// How many layer groups the backbone has.
+    pub fn groups(&self) -> usize {
+        self.groups
     }
 
     /// It with its weights prepared for inference. They must not change as long as the predictor is used.
@@ -250,13 +285,8 @@ pub struct Predictor {
 impl Predictor {
     /// The logits of images. `pixels`: `[n, 3, side, side]`, row-major, normalised.
     pub fn logits(&self, pixels: Vec<f32>, side: usize) -> Result<Logits> {
-        let params = &self.model.params;
-        let values = 3 * side * side;
-        let n = pixels.len() / values.max(1);
-        let pixels = Tensor::from_vec(pixels, (n, 3, side, side), params.device())?;
-        let output = self.model.forward(&pixels.to_dtype(params.dtype())?, Mode::Infer(&self.prepared))?;
-        let rows = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1();
-        Ok(Logits { fine: output.fine.as_ref().map(rows).transpose()?, coarse: rows(&output.coarse)? })
+        let pixels = self.model.pixels(pixels, side)?;
+        self.model.forward(&pixels, Mode::Infer(&self.prepared))?.logits()
     }
 
     /// Multiplications and additions of the backbone's convolutions and linear layers so far, as their definitions count them.

@@ -49,11 +49,13 @@ impl DenseNet {
     pub fn new(params: &mut Parameters, config: DenseNetConfig) -> Result<Self> {
         let DenseNetConfig { stem_kernel: kernel, initial, growth, blocks: depths } = config;
         let shape = ConvShape::new(3, initial, kernel).step(2);
+        params.begin_group("stem");
         let conv = Conv2d::fan_in(params, "features.conv0", shape)?;
         let stem = ConvNorm { conv, norm: BatchNorm::new(params, "features.norm0", initial)? };
         let mut blocks = Vec::new();
         let mut channels = initial;
         for (number, depth) in (1..).zip(depths) {
+            params.begin_group(format!("block{number}"));
             let mut layers = Vec::new();
             for layer in 1..=depth {
                 let name = format!("features.denseblock{number}.denselayer{layer}");
@@ -80,29 +82,33 @@ impl DenseNet {
         self.features
     }
 
-    /// `[n, 3, h, w]` to `[n, features]`.
-    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let x = self.stem.forward(x, None, Activation::Relu, mode)?;
-        let mut x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig::new(3, 2, 1))?;
-        let mut moments = moments_of(&x, mode)?;
-        for Block { layers, transition } in &self.blocks {
-            for layer in layers {
-                let more = layer.forward(&x, moments.as_ref(), mode)?;
-                x = ops::cat(mode.tape(), &x, &more)?;
-                moments = match (moments, moments_of(&more, mode)?) {
-                    (Some(moments), Some(more)) => Some(moments.cat(&more)?),
-                    (None, _) | (_, None) => None,
-                };
-            }
-            if let Some((norm, conv)) = transition {
+    /// One layer group: the stem makes maps of `[n, 3, h, w]`, the last block `[n, features]`.
+    pub fn group(&self, index: usize, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let Some(block) = index.checked_sub(1) else {
+            let x = self.stem.forward(x, None, Activation::Relu, mode)?;
+            return ops::max_pool2d(mode.tape(), &x, Pool2dConfig::new(3, 2, 1));
+        };
+        let Block { layers, transition } = &self.blocks[block];
+        let (mut x, mut moments) = (x.clone(), moments_of(x, mode)?);
+        for layer in layers {
+            let more = layer.forward(&x, moments.as_ref(), mode)?;
+            x = ops::cat(mode.tape(), &x, &more)?;
+            moments = match (moments, moments_of(&more, mode)?) {
+                (Some(moments), Some(more)) => Some(moments.cat(&more)?),
+                (None, _) | (_, None) => None,
+            };
+        }
+        match transition {
+            Some((norm, conv)) => {
                 let normed = norm.forward_given(&x, moments.as_ref(), Activation::Relu, mode)?;
                 let narrow = conv.forward(&normed, Activation::Identity, mode)?;
-                x = ops::avg_pool2d(mode.tape(), &narrow, Pool2dConfig::new(2, 2, 0))?;
-                moments = moments_of(&x, mode)?;
+                ops::avg_pool2d(mode.tape(), &narrow, Pool2dConfig::new(2, 2, 0))
+            }
+            None => {
+                let normed = self.norm5.forward_given(&x, moments.as_ref(), Activation::Relu, mode)?;
+                ops::global_avg_pool(mode.tape(), &normed)
             }
         }
-        let normed = self.norm5.forward_given(&x, moments.as_ref(), Activation::Relu, mode)?;
-        ops::global_avg_pool(mode.tape(), &normed)
     }
 }
 

@@ -65,7 +65,7 @@ const NORM: NormConstants = NormConstants { eps: 1e-3, momentum: 0.01 };
 #[derive(Clone, Debug)]
 pub struct EfficientNet {
     stem: ConvNorm,
-    blocks: Vec<Block>,
+    stages: Vec<Vec<Block>>,
     head: ConvNorm,
     dropout: Dropout,
     features: usize,
@@ -75,20 +75,26 @@ impl EfficientNet {
     /// A new network.
     pub fn new(params: &mut Parameters, config: EfficientNetConfig) -> Result<Self> {
         let EfficientNetConfig { stem: mut input, stages, head: features, dropout, drop_connect } = config;
+        params.begin_group("stem");
         let stem = layer(params, ["_conv_stem", "_bn0"], ConvShape::new(3, input, 3).step(2))?;
         let count: usize = stages.iter().map(|stage| stage.blocks).sum();
-        let mut blocks = Vec::new();
-        for stage in stages {
+        let mut number = 0;
+        let mut parts = Vec::new();
+        for (part, stage) in (1..).zip(stages) {
+            params.begin_group(format!("stage{part}"));
+            let mut blocks = Vec::new();
             for index in 0..stage.blocks {
                 let stage = Stage { stride: if index == 0 { stage.stride } else { 1 }, ..*stage };
-                let number = blocks.len();
                 let depth = Dropout { p: drop_connect * number as f64 / count as f64, index: number as u64 };
                 blocks.push(Block::new(params, &format!("_blocks.{number}"), input, stage, depth)?);
                 input = stage.output;
+                number += 1;
             }
+            parts.push(blocks);
         }
+        params.begin_group("head");
         let head = layer(params, ["_conv_head", "_bn1"], ConvShape::new(input, features, 1))?;
-        Ok(Self { stem, blocks, head, dropout: Dropout { p: dropout, index: count as u64 }, features })
+        Ok(Self { stem, stages: parts, head, dropout: Dropout { p: dropout, index: count as u64 }, features })
     }
 
     /// Width of the feature vector.
@@ -96,13 +102,19 @@ impl EfficientNet {
         self.features
     }
 
-    /// `[n, 3, h, w]` to `[n, features]`.
-    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let mut x = self.stem.forward(x, None, Activation::Relu6, mode)?;
-        for block in &self.blocks {
-            x = block.forward(&x, mode)?;
+    /// One layer group: the stem makes maps of `[n, 3, h, w]`, the head, which is the last, `[n, features]`.
+    pub fn group(&self, index: usize, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let Some(stage) = index.checked_sub(1) else {
+            return self.stem.forward(x, None, Activation::Relu6, mode);
+        };
+        if let Some(blocks) = self.stages.get(stage) {
+            let mut x = x.clone();
+            for block in blocks {
+                x = block.forward(&x, mode)?;
+            }
+            return Ok(x);
         }
-        let x = self.head.forward(&x, None, Activation::Relu6, mode)?;
+        let x = self.head.forward(x, None, Activation::Relu6, mode)?;
         self.dropout.forward(&ops::global_avg_pool(mode.tape(), &x)?, mode)
     }
 }

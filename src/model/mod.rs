@@ -14,5 +14,5 @@ pub mod vgg;
 pub use classifier::{Classifier, Logits, ModelSpec, Network, Output, Predictor};
 pub use layers::{Mode, Prepared};
 pub use loss::{Loss, LossSpec, Targets};
-pub use parameters::{Difference, Init, Parameters, WeightsError};
+pub use parameters::{Difference, Init, Parameters, Snapshot, WeightsError};
 pub use twograin_ops::Tape;

@@ -1,7 +1,7 @@
 //! A model's tensors by name: what is trained, and the running statistics beside it.
 
 use std::{
-    collections::{BTreeMap, btree_map::Iter},
+    collections::{BTreeMap, BTreeSet, btree_map::Iter},
     fmt, io,
     path::{Path, PathBuf},
 };
@@ -23,9 +23,29 @@ use crate::exchange::{
 pub struct Parameters {
     trained: BTreeMap<String, Var>,
     buffers: BTreeMap<String, Var>,
+    groups: Vec<Group>,
+    in_group: bool,
     seed: u64,
     dtype: DType,
     device: Device,
+}
+
+/// What is frozen and unfrozen together.
+#[derive(Clone, Debug)]
+struct Group {
+    name: String,
+    members: BTreeSet<String>,
+}
+
+/// Tensors as they were.
+#[derive(Debug)]
+pub struct Snapshot(Vec<(Var, Tensor)>);
+
+impl Snapshot {
+    /// Makes them so again.
+    pub fn restore(&self) -> candle_core::Result<()> {
+        self.0.iter().try_for_each(|(var, copy)| var.set(copy))
+    }
 }
 
 /// How a new tensor is filled.
@@ -112,7 +132,36 @@ impl fmt::Display for Difference {
 impl Parameters {
     /// None yet; those to come are drawn from `seed`.
     pub fn new(seed: u64, dtype: DType, device: &Device) -> Self {
-        Self { trained: BTreeMap::new(), buffers: BTreeMap::new(), seed, dtype, device: device.clone() }
+        Self {
+            trained: BTreeMap::new(),
+            buffers: BTreeMap::new(),
+            groups: Vec::new(),
+            in_group: false,
+            seed,
+            dtype,
+            device: device.clone(),
+        }
+    }
+
+    /// Begins a layer group: the tensors added from here on belong to it, until the next one begins.
+    pub fn begin_group(&mut self, name: impl Into<String>) {
+        self.groups.push(Group { name: name.into(), members: BTreeSet::new() });
+        self.in_group = true;
+    }
+
+    /// The tensors added from here on belong to no layer group.
+    pub fn end_groups(&mut self) {
+        self.in_group = false;
+    }
+
+    /// The layer groups, in the order in which an image goes through them.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(|group| &*group.name)
+    }
+
+    /// The layer group of a tensor; `None` if it has none, as those of the head.
+    pub fn group_of(&self, tensor: &str) -> Option<&str> {
+        self.groups.iter().find(|group| group.members.contains(tensor)).map(|group| &*group.name)
     }
 
     /// What they are made of.
@@ -139,7 +188,10 @@ impl Parameters {
         Ok(var)
     }
 
-    fn fill(&self, name: &str, shape: &[usize], init: Init) -> candle_core::Result<Var> {
+    fn fill(&mut self, name: &str, shape: &[usize], init: Init) -> candle_core::Result<Var> {
+        if let (true, Some(group)) = (self.in_group, self.groups.last_mut()) {
+            group.members.insert(name.into());
+        }
         let count = shape.iter().product();
         let mut rng = named_rng(self.seed, name);
         let values: Box<dyn Iterator<Item = f64>> = match init {
@@ -171,6 +223,12 @@ impl Parameters {
     /// Number of trained values.
     pub fn count(&self) -> usize {
         self.trained.values().map(|var| var.elem_count()).sum()
+    }
+
+    /// A copy of the tensors whose layer group is `wanted` (`None`: the head).
+    pub fn snapshot(&self, wanted: impl Fn(Option<&str>) -> bool) -> candle_core::Result<Snapshot> {
+        let wanted = self.iter().filter(|(name, _)| wanted(self.group_of(name)));
+        Ok(Snapshot(wanted.map(|(_, var)| Ok((var.clone(), var.copy()?))).collect::<candle_core::Result<_>>()?))
     }
 
     /// Writes every tensor as float32 safetensors.

@@ -30,7 +30,7 @@ impl ResNetConfig {
 #[derive(Clone, Debug)]
 pub struct ResNet {
     stem: ConvNorm,
-    blocks: Vec<BasicBlock>,
+    stages: [Vec<BasicBlock>; 4],
     features: usize,
 }
 
@@ -39,18 +39,21 @@ impl ResNet {
     pub fn new(params: &mut Parameters, config: ResNetConfig) -> Result<Self> {
         let ResNetConfig { stem_kernel: kernel, widths, blocks: depths } = config;
         let shape = ConvShape::new(3, widths[0], kernel).step(2);
+        params.begin_group("stem");
         let stem = ConvNorm::new(params, ["conv1", "bn1"], shape)?;
-        let mut blocks = Vec::new();
+        let mut stages = [const { Vec::new() }; 4];
         let mut input = widths[0];
         for (stage, (output, depth)) in widths.into_iter().zip(depths).enumerate() {
+            let name = format!("layer{}", stage + 1);
+            params.begin_group(&*name);
             for index in 0..depth {
                 let stride = if stage > 0 && index == 0 { 2 } else { 1 };
                 let shape = ConvShape::new(input, output, 3).step(stride);
-                blocks.push(BasicBlock::new(params, &format!("layer{}.{index}", stage + 1), shape)?);
+                stages[stage].push(BasicBlock::new(params, &format!("{name}.{index}"), shape)?);
                 input = output;
             }
         }
-        Ok(Self { stem, blocks, features: input })
+        Ok(Self { stem, stages, features: input })
     }
 
     /// Width of the feature vector.
@@ -58,14 +61,17 @@ impl ResNet {
         self.features
     }
 
-    /// `[n, 3, h, w]` to `[n, features]`.
-    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let x = self.stem.forward(x, None, Activation::Relu, mode)?;
-        let mut x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig::new(3, 2, 1))?;
-        for block in &self.blocks {
+    /// One layer group: the stem makes maps of `[n, 3, h, w]`, the last stage `[n, features]`.
+    pub fn group(&self, index: usize, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let Some(stage) = index.checked_sub(1) else {
+            let x = self.stem.forward(x, None, Activation::Relu, mode)?;
+            return ops::max_pool2d(mode.tape(), &x, Pool2dConfig::new(3, 2, 1));
+        };
+        let mut x = x.clone();
+        for block in &self.stages[stage] {
             x = block.forward(&x, mode)?;
         }
-        ops::global_avg_pool(mode.tape(), &x)
+        if index < self.stages.len() { Ok(x) } else { ops::global_avg_pool(mode.tape(), &x) }
     }
 }
 

@@ -57,7 +57,8 @@ impl Vgg {
         let mut index = 0; // in torchvision's list, where convolution, batch norm, ReLU and pooling each count
         let mut input = 3;
         let mut stages = Vec::new();
-        for widths in config.stages {
+        for (number, widths) in (1..).zip(config.stages) {
+            params.begin_group(format!("block{number}"));
             let mut stage = Vec::new();
             for &output in *widths {
                 let shape = ConvShape::new(input, output, 3);
@@ -75,6 +76,7 @@ impl Vgg {
             index += 1;
         }
         let VggConfig { pooled, hidden, dropout, .. } = config;
+        params.begin_group("classifier");
         let linear = [
             Linear::before_relu(params, "classifier.0", input * pooled * pooled, hidden)?,
             Linear::before_relu(params, "classifier.3", hidden, hidden)?,
@@ -87,16 +89,16 @@ impl Vgg {
         self.hidden
     }
 
-    /// `[n, 3, h, w]` to `[n, features]`.
-    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let mut x = x.clone();
-        for stage in &self.stages {
+    /// One layer group: the first makes maps of `[n, 3, h, w]`, the linear layers, which are the last, `[n, features]`.
+    pub fn group(&self, index: usize, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        if let Some(stage) = self.stages.get(index) {
+            let mut x = x.clone();
             for layer in stage {
                 x = layer.forward(&x, mode)?;
             }
-            x = ops::max_pool2d(mode.tape(), &x, Pool2dConfig::new(2, 2, 0))?;
+            return ops::max_pool2d(mode.tape(), &x, Pool2dConfig::new(2, 2, 0));
         }
-        let x = ops::adaptive_avg_pool2d(mode.tape(), &x, (self.pooled, self.pooled))?;
+        let x = ops::adaptive_avg_pool2d(mode.tape(), x, (self.pooled, self.pooled))?;
         let mut x = ops::flatten(mode.tape(), &x)?;
         for (index, linear) in (0..).zip(&self.linear) {
             x = ops::relu(mode.tape(), &linear.forward(&x, mode)?)?;

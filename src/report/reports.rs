@@ -122,6 +122,7 @@ impl Reports {
             seconds: seconds(&row),
             epochs: self.store.epochs(id).await?,
             log: self.store.log(id, 200).await?,
+            kept_epoch: row.kept_epoch,
             results,
             brief: brief(row),
         })

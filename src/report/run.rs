@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Figures;
 use crate::domain::{
     Counts, DecisionRule, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus,
-    spec::{Backbone, Objective},
+    spec::{Backbone, Keep, Objective},
 };
 
 /// A run in a list.
@@ -59,10 +59,35 @@ pub struct RunReport {
     pub seconds: Option<f64>,
     /// One point per finished epoch.
     pub epochs: Vec<EpochPoint>,
+    /// The epoch whose weights were kept and evaluated, once it succeeded; `None` too for a run from before this was recorded,
+    /// which kept its last one.
+    #[serde(default)]
+    pub kept_epoch: Option<u32>,
     /// The last lines of the worker's log, oldest first.
     pub log: Vec<LogLine>,
     /// What came out, once it succeeded.
     pub results: Option<RunResults>,
+}
+
+impl RunReport {
+    /// Which epoch was kept and why, where that is not simply the last one of all.
+    pub fn kept_in_words(&self) -> Option<String> {
+        let (kept, trained) = (self.kept_epoch?, self.epochs.len());
+        let by = match self.spec.keep {
+            Keep::Last => return None,
+            Keep::BestLoss => "it has the lowest validation loss",
+            Keep::BestCoarseAccuracy => "it has the highest coarse accuracy on the validation split",
+            Keep::BestIa => "it has the highest IA on the validation split",
+        };
+        let stopped = match self.spec.patience {
+            Some(patience) if trained < self.spec.epochs => {
+                let all = self.spec.epochs;
+                format!(" Training ended after epoch {trained} of {all}, as {patience} in a row were no better.")
+            }
+            Some(_) | None => String::new(),
+        };
+        Some(format!("Epoch {kept} is kept and evaluated: {by}.{stopped}"))
+    }
 }
 
 /// What came out of a succeeded run on the test images.

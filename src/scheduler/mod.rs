@@ -12,6 +12,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use crate::{
     domain::{AttemptId, DatasetId, RunId, RunSpec, Submission, Sweep, spec::Device},
     error::{Error, Result},
+    evaluation::FeatureCache,
     store::{DatasetRow, Ending, Store, Submitted, labels_only},
     training::Files,
     worker::protocol::{Completion, Job, Reply, WorkerEvent},
@@ -31,12 +32,14 @@ struct Shared {
     submitted: Notify,
     /// Wakes the supervisor of the running attempt: somebody asked it to stop.
     canceled: Notify,
+    feature_cache_bytes: u64,
 }
 
 impl Queue {
-    /// A queue over the runs in `store`.
-    pub fn new(store: Store) -> Self {
-        let shared = Shared { changes: broadcast::Sender::new(256), submitted: Notify::new(), canceled: Notify::new() };
+    /// A queue over the runs in `store`. Features of frozen backbones may take `feature_cache_bytes` there.
+    pub fn new(store: Store, feature_cache_bytes: u64) -> Self {
+        let changes = broadcast::Sender::new(256);
+        let shared = Shared { changes, submitted: Notify::new(), canceled: Notify::new(), feature_cache_bytes };
         Self { store, shared: Arc::new(shared) }
     }
 
@@ -116,7 +119,12 @@ impl Queue {
         tokio::fs::create_dir_all(&directory)
             .await
             .map_err(|error| Error::internal(format!("{} could not be made", directory.display()), error))?;
-        let files = Files { initial_weights: row.spec.initial_weights.as_ref().map(Into::into) };
+        let features = FeatureCache {
+            directory: self.store.data_dir().join("cache/features"),
+            limit_bytes: self.shared.feature_cache_bytes,
+        };
+        let files =
+            Files { initial_weights: row.spec.initial_weights.as_ref().map(Into::into), features: Some(features) };
         Ok(Job { run, spec: row.spec, directory, data: self.store.training_data(row.dataset_id).await?, files })
     }
 
@@ -133,9 +141,9 @@ impl Queue {
     pub async fn complete(&self, attempt: AttemptId, run: RunId, completion: Completion) -> Result<()> {
         let now = Timestamp::now();
         match completion {
-            Completion::Succeeded { artifacts } => {
+            Completion::Succeeded { epoch, artifacts } => {
                 match results::outcomes(&self.store, attempt, run, &artifacts).await {
-                    Ok(outcomes) => self.store.succeed(attempt, &artifacts, &outcomes, now).await?,
+                    Ok(outcomes) => self.store.succeed(attempt, epoch, (&artifacts, &outcomes), now).await?,
                     Err(error @ (Error::Invalid(_) | Error::NotFound(_))) => {
                         self.store.end(attempt, Ending::Failed(error.to_string()), now).await?;
                     }

@@ -157,12 +157,12 @@ impl Store {
         Ok(cancel)
     }
 
-    /// The run succeeded: its files, outcomes and end in one transaction. `artifacts` have paths below `directory`.
+    /// The run succeeded, with the weights of `kept_epoch`: its files, outcomes and end in one transaction. `artifacts` have paths below `directory`.
     pub async fn succeed(
         &self,
         attempt: AttemptId,
-        artifacts: &[Artifact],
-        outcomes: &[NewOutcomes],
+        kept_epoch: u32,
+        (artifacts, outcomes): (&[Artifact], &[NewOutcomes]),
         now: Timestamp,
     ) -> Result<()> {
         let now = now.to_string();
@@ -188,8 +188,9 @@ impl Store {
         }
         end_attempt(&mut transaction, attempt, "succeeded", &now).await?;
         sqlx::query!(
-            "update run set status = 'succeeded', attempt_id = null, finished_at = ? where id = ?",
+            "update run set status = 'succeeded', attempt_id = null, finished_at = ?, kept_epoch = ? where id = ?",
             now,
+            kept_epoch,
             run.0
         )
         .execute(&mut *transaction)

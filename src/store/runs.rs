@@ -35,6 +35,8 @@ pub struct RunRow {
     pub error: Option<String>,
     /// Of the attempt that runs.
     pub progress: Option<Progress>,
+    /// The epoch whose weights it left, once it succeeded; from 1.
+    pub kept_epoch: Option<u32>,
     /// Counts on the test images, once it succeeded.
     pub test: Option<Tally>,
     /// RFC 3339.
@@ -68,7 +70,7 @@ impl Store {
         let limit = filter.limit.map_or(-1, i64::from);
         let rows = sqlx::query!(
             r#"select run.id, run.dataset_id, dataset.name as dataset, dataset.drawn as "drawn: bool", run.name, run.tags, run.note,
-                      run.spec, run.status, run.attempt_id, run.error, attempt.progress as "progress?",
+                      run.spec, run.status, run.attempt_id, run.error, run.kept_epoch as "kept_epoch: u32", attempt.progress as "progress?",
                       tally.images as "images?", tally.coarse_correct as "coarse_correct?",
                       tally.ftct, tally.ftcf, tally.ffct, tally.ffcf,
                       run.submitted_at, run.started_at, run.finished_at
@@ -108,6 +110,7 @@ impl Store {
                     attempt: row.attempt_id.map(AttemptId),
                     error: row.error,
                     progress: row.progress.as_deref().map(|text| from_json("attempt.progress", text)).transpose()?,
+                    kept_epoch: row.kept_epoch,
                     test,
                     submitted_at: row.submitted_at,
                     started_at: row.started_at,

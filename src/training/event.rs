@@ -28,6 +28,13 @@ pub enum TrainingEvent {
         /// Passes over the training images.
         epochs: usize,
     },
+    /// The frozen backbone's features of the images are computed, or found.
+    Features {
+        /// Images done.
+        done: usize,
+        /// All of them.
+        total: usize,
+    },
     /// A step of the optimizer; not every step is reported.
     Step {
         /// The epoch it belongs to.
@@ -63,6 +70,13 @@ pub enum TrainingEvent {
         learning_rate: f64,
         /// How long it took, validation included.
         seconds: f64,
+    },
+    /// Training is over: this epoch's weights are kept.
+    Kept {
+        /// Which one.
+        epoch: usize,
+        /// How many were trained: fewer than were to be, if none of the last ones was better.
+        trained: usize,
     },
     /// The final evaluation goes through the images of a split.
     Evaluating {

@@ -5,8 +5,10 @@
 
 mod demo;
 mod event;
+mod frozen;
 mod optimizer;
 mod schedule;
+mod selection;
 mod step;
 mod trainer;
 
@@ -19,7 +21,7 @@ use thiserror::Error;
 use crate::{
     dataset::{LoadError, TrainingData},
     domain::RunSpec,
-    evaluation::EvaluationError,
+    evaluation::{EvaluationError, FeatureCache},
     exchange::Scores,
     model::{Classifier, WeightsError},
 };
@@ -47,6 +49,8 @@ pub fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub struct Files {
     /// What the backbone starts from; needed where the specification has initial weights.
     pub initial_weights: Option<PathBuf>,
+    /// Where features of frozen backbones are kept; without it they are computed each time.
+    pub features: Option<FeatureCache>,
 }
 
 /// How a run ended.
@@ -62,8 +66,10 @@ pub enum Fit {
 /// What a run leaves.
 #[derive(Debug)]
 pub struct Trained {
-    /// The classifier after the last step.
+    /// The classifier of the epoch that is kept.
     pub model: Classifier,
+    /// That epoch, from 1.
+    pub epoch: usize,
     /// Its scores on the validation split, then on the test split.
     pub scores: Vec<Scores>,
 }
@@ -77,6 +83,9 @@ pub enum TrainingError {
     /// The specification does not fit the data set.
     #[error("{0}")]
     Specification(String),
+    /// The best epoch cannot be told.
+    #[error("keep: there are no validation images to tell the best epoch by; keep the last one, or use more images")]
+    NoValidation,
     /// The initial weights do not fit.
     #[error("initial weights: {0}")]
     Weights(#[from] WeightsError),

@@ -17,7 +17,7 @@ use crate::{
     },
     exchange::Sha256Hex,
     model::{
-        WeightsError,
+        Parameters, WeightsError,
         parameters::{read_tensors, write_tensors},
     },
 };
@@ -30,7 +30,6 @@ pub struct Optimizer {
     nesterov: bool,
     clip_norm: Option<f64>,
     slots: Vec<Slot>,
-    steps: i32,
 }
 
 /// A variable and what is remembered of its past gradients.
@@ -39,6 +38,10 @@ struct Slot {
     name: String,
     var: Var,
     weight_decay: f64,
+    /// Its learning rate as a multiple of the run's.
+    rate: f64,
+    /// How many it has made: those before it was unfrozen are none of its own.
+    steps: i32,
     memory: Memory,
 }
 
@@ -71,61 +74,56 @@ impl Optimizer {
     /// ε of AdamW.
     const EPS: f64 = 1e-8;
 
-    /// The run's optimizer for these variables.
-    pub fn new<'a>(spec: &RunSpec, vars: impl Iterator<Item = (&'a String, &'a Var)>) -> Result<Self> {
-        let Fields { optimizer: algorithm, momentum, nesterov, clip_norm, .. } = **spec;
+    /// The run's optimizer for the tensors that ever learn.
+    pub fn new(spec: &RunSpec, params: &Parameters) -> Result<Self> {
+        let Fields { optimizer: algorithm, momentum, nesterov, clip_norm, learning_rate, .. } = **spec;
         let slot = |(name, var): (&String, &Var)| {
+            let Some(highest) = spec.learning_rate_of(params.group_of(name)) else { return Ok(None) };
             // Biases and batch norm's tensors have one dimension.
             let decays = spec.decay_biases_and_norms || var.rank() >= 2;
             let memory = Memory::new(algorithm, var)?;
             let weight_decay = if decays { spec.weight_decay } else { 0.0 };
-            Ok(Slot { name: name.clone(), var: var.clone(), weight_decay, memory })
+            let rate = highest / learning_rate;
+            Ok(Some(Slot { name: name.clone(), var: var.clone(), weight_decay, rate, steps: 0, memory }))
         };
-        let slots = vars.map(slot).collect::<Result<_>>()?;
-        Ok(Self { algorithm, momentum, nesterov, clip_norm, slots, steps: 0 })
+        let slots = params.iter_trained().map(slot).filter_map(Result::transpose).collect::<Result<_>>()?;
+        Ok(Self { algorithm, momentum, nesterov, clip_norm, slots })
     }
 
-    /// One step. A variable without a gradient stays.
+    /// One step. A tensor without a gradient, such as one that is still frozen, stays as it is.
     pub fn step(&mut self, grads: &GradStore, learning_rate: f64) -> Result<()> {
-        self.steps += 1;
+        let Self { momentum, nesterov, clip_norm, .. } = *self;
         let gradient = |slot| contiguous_gradient(slot, grads);
-        let gradients = self.slots.iter().filter_map(gradient).collect::<Result<Vec<_>>>()?;
-        let scale = self.clipping(&gradients)?;
-        for (slot, gradient) in &gradients {
-            let (weight, weight_decay) = (slot.var.as_tensor(), slot.weight_decay);
+        let mut gradients = self.slots.iter_mut().filter_map(gradient).collect::<Result<Vec<_>>>()?;
+        let scale = clipping(clip_norm, gradients.iter().map(|(_, gradient)| gradient))?;
+        for (slot, gradient) in &mut gradients {
+            slot.steps += 1;
+            let (weight, weight_decay, rate) = (slot.var.as_tensor(), slot.weight_decay, learning_rate * slot.rate);
             match &slot.memory {
                 Memory::Sgd { velocity } => {
-                    let config = Sgd { momentum: self.momentum, nesterov: self.nesterov, weight_decay, scale };
-                    sgd_step(weight, velocity, gradient, config, learning_rate)?;
+                    let config = Sgd { momentum, nesterov, weight_decay, scale };
+                    sgd_step(weight, velocity, gradient, config, rate)?;
                 }
                 Memory::AdamW { mean, square } => {
                     let config = AdamW {
-                        beta1: self.momentum,
+                        beta1: momentum,
                         beta2: Self::BETA2,
                         eps: Self::EPS,
                         weight_decay,
-                        step: self.steps,
+                        step: slot.steps,
                         scale,
                     };
-                    adamw_step(weight, [mean, square], gradient, config, learning_rate)?;
+                    adamw_step(weight, [mean, square], gradient, config, rate)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// What all gradients are to be multiplied by, as in PyTorch's `clip_grad_norm_`.
-    fn clipping(&self, gradients: &[(&Slot, Tensor)]) -> Result<f64> {
-        let Some(clip_norm) = self.clip_norm else { return Ok(1.0) };
-        let squares = gradients.iter().map(|(_, gradient)| sum_of_squares(gradient)).sum::<Result<f64>>()?;
-        let scale = clip_norm / (squares.sqrt() + 1e-6);
-        // Not `min`, which would take 1 for a NaN and let the others' gradients through.
-        Ok(if scale > 1.0 { 1.0 } else { scale })
-    }
-
     /// Writes what the next step depends on, beside the variables and the specification, as float32 safetensors.
     pub fn save(&self, path: &Path) -> std::result::Result<Sha256Hex, OptimizerStateError> {
-        let metadata = BTreeMap::from([(OPTIMIZER, self.algorithm.to_string()), (STEPS, self.steps.to_string())]);
+        let steps = self.slots.iter().map(|slot| slot.steps.to_string()).collect::<Vec<_>>().join(" ");
+        let metadata = BTreeMap::from([(OPTIMIZER, self.algorithm.to_string()), (STEPS, steps)]);
         Ok(write_tensors(path, self.memories(), &metadata)?)
     }
 
@@ -135,8 +133,7 @@ impl Optimizer {
         let header = SafeTensors::read_metadata(&bytes).ok();
         let metadata = header.and_then(|(_, header)| header.metadata().clone()).unwrap_or_default();
         let refused = |what| Err(OptimizerStateError::Metadata { path: path.into(), what });
-        let steps =
-            metadata.get(STEPS).and_then(|steps| steps.parse().ok()).filter(|steps| (0..i32::MAX).contains(steps));
+        let steps = metadata.get(STEPS).and_then(|steps| self.steps(steps));
         let steps = match (metadata.get(OPTIMIZER), steps) {
             (Some(found), _) if found != self.algorithm.as_str() => {
                 return refused(format!("it is of {found}, not of {}", self.algorithm));
@@ -145,8 +142,15 @@ impl Optimizer {
             (Some(_), None) | (None, _) => return refused("it is not the state of an optimizer".into()),
         };
         read_tensors(path, &bytes, self.memories(), |_| false)?;
-        self.steps = steps;
+        self.slots.iter_mut().zip(steps).for_each(|(slot, steps)| slot.steps = steps);
         Ok(())
+    }
+
+    /// The steps of each slot, as [`save`](Self::save) writes them.
+    fn steps(&self, text: &str) -> Option<Vec<i32>> {
+        let steps =
+            text.split_whitespace().map(|steps| steps.parse().ok().filter(|steps| (0..i32::MAX).contains(steps)));
+        steps.collect::<Option<Vec<i32>>>().filter(|steps| steps.len() == self.slots.len())
     }
 
     fn memories(&self) -> impl Iterator<Item = (String, &Var)> {
@@ -177,7 +181,16 @@ impl Memory {
     }
 }
 
-fn contiguous_gradient<'a>(slot: &'a Slot, grads: &GradStore) -> Option<Result<(&'a Slot, Tensor)>> {
+/// What all gradients are to be multiplied by, as in PyTorch's `clip_grad_norm_`.
+fn clipping<'a>(clip_norm: Option<f64>, gradients: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
+    let Some(clip_norm) = clip_norm else { return Ok(1.0) };
+    let squares = gradients.map(sum_of_squares).sum::<Result<f64>>()?;
+    let scale = clip_norm / (squares.sqrt() + 1e-6);
+    // Not `min`, which would take 1 for a NaN and let the others' gradients through.
+    Ok(if scale > 1.0 { 1.0 } else { scale })
+}
+
+fn contiguous_gradient<'a>(slot: &'a mut Slot, grads: &GradStore) -> Option<Result<(&'a mut Slot, Tensor)>> {
     let gradient = grads.get(&slot.var)?;
     Some(gradient.contiguous().map(|gradient| (slot, gradient)))
 }

@@ -19,23 +19,26 @@ pub struct Losses {
 /// What is learned with in one step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepConfig {
+    /// How many layer groups of the backbone are frozen; the input is what they made.
+    pub frozen: usize,
     /// Decides what dropout drops; another one for each step.
     pub dropout_seed: u64,
     /// The learning rate.
     pub learning_rate: f64,
 }
 
-/// Learns from normalised pixels `[n, 3, s, s]`: forward, backward, and a step of the optimizer. Nothing is learned from a
+/// Learns from normalised pixels `[n, 3, s, s]`, or from what the frozen layer groups made of them: forward, backward, and a step of the optimizer. Nothing is learned from a
 /// loss that is not finite: the weights stay as they were.
 pub fn step(
     model: &Classifier,
     loss: &LossSpec,
     optimizer: &mut Optimizer,
-    (pixels, targets): (&Tensor, &Targets),
+    (input, targets): (&Tensor, &Targets),
     config: StepConfig,
 ) -> Result<Losses> {
     let tape = Tape::new();
-    let output = model.forward(pixels, Mode::Train { tape: &tape, dropout_seed: config.dropout_seed })?;
+    let mode = Mode::Train { tape: &tape, dropout_seed: config.dropout_seed };
+    let output = model.forward_after(config.frozen, input, mode)?;
     let loss = loss.loss(&output, targets)?;
     let losses = Losses {
         total: number(&loss.total)?,

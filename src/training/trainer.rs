@@ -7,12 +7,17 @@ use candle_core::{DType, Device, Tensor};
 use super::{
     Files, LearningRate, Losses, Observer, Optimizer, StepConfig, Trained, TrainingError, TrainingEvent,
     event::Throttle,
+    frozen::{Frozen, head},
+    selection::{Figures, Kept, Selection},
     step::{self, number},
 };
 use crate::{
     analysis::{Truth, decide_all, tally},
-    dataset::{Batch, Loader, LoaderConfig, Sample, TrainingData, label_balanced, validation_split},
-    domain::{RunSpec, Split, spec::Sampling},
+    dataset::{Batch, Loader, LoaderConfig, Sample, TrainingData, label_balanced, shuffle, validation_split},
+    domain::{
+        RunSpec, Split,
+        spec::{Augmentation, Keep, Sampling},
+    },
     evaluation::{self, EvaluationConfig, Percentiles},
     model::{Classifier, Logits, LossSpec, ModelSpec, Output, Targets, loss::multi_hot},
 };
@@ -39,11 +44,19 @@ pub(super) fn train(
 ) -> Stoppable<Trained> {
     let mut trainer = Trainer::new(spec, data, files, device)?;
     go_on!(observer.on(trainer.started(data.test.len())));
-    let mut validation = None;
     for epoch in 1..=spec.epochs {
-        validation = Some(go_on!(trainer.epoch(epoch, observer)?));
+        go_on!(trainer.epoch(epoch, observer)?);
+        if trainer.selection.exhausted(spec, epoch) {
+            break;
+        }
     }
-    trainer.finish(&data.test, validation.unwrap_or_default(), observer)
+    trainer.finish(&data.test, observer)
+}
+
+/// An epoch's batches: of images, or of features.
+enum Batches {
+    Images(Loader),
+    Features(std::vec::IntoIter<Vec<usize>>),
 }
 
 struct Trainer<'a> {
@@ -59,6 +72,10 @@ struct Trainer<'a> {
     learning_rate: LearningRate,
     batch_size: usize,
     throttle: Throttle,
+    frozen: Frozen,
+    /// Epochs so far.
+    trained: usize,
+    selection: Selection,
 }
 
 impl<'a> Trainer<'a> {
@@ -66,6 +83,9 @@ impl<'a> Trainer<'a> {
         let (train, validation) = validation_split(&data.train, spec.seed);
         if train.len() < 2 {
             return Err(TrainingError::TooFewImages(train.len()));
+        }
+        if spec.keep != Keep::Last && validation.is_empty() {
+            return Err(TrainingError::NoValidation);
         }
         let batch_size = spec.batch_size.min(train.len());
         let model = Classifier::new(ModelSpec::of(spec, &data.taxonomy), spec.seed, DType::F32, device)?;
@@ -81,13 +101,16 @@ impl<'a> Trainer<'a> {
             device,
             samples: data.train.clone().into(),
             loss: LossSpec::of(spec, &data.taxonomy).map_err(TrainingError::Specification)?,
-            optimizer: Optimizer::new(spec, model.params().iter_trained())?,
+            optimizer: Optimizer::new(spec, model.params())?,
             learning_rate: LearningRate::new(spec, train.len() / batch_size),
             train,
             validation,
             model,
             batch_size,
             throttle: Throttle::default(),
+            frozen: Frozen::new(files.features.clone()),
+            trained: 0,
+            selection: Selection::default(),
         })
     }
 
@@ -107,28 +130,18 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Trains for one epoch; returns the logits of the validation split after it.
-    fn epoch(&mut self, epoch: usize, observer: &mut dyn Observer) -> Stoppable<Logits> {
+    /// Trains for one epoch and looks at the validation split.
+    fn epoch(&mut self, epoch: usize, observer: &mut dyn Observer) -> Stoppable<()> {
         let (spec, steps, began) = (self.spec, self.steps(), Instant::now());
-        let (order, shuffle) = match spec.sampling {
-            Sampling::Uniform => (self.train.clone(), true),
-            Sampling::LabelBalanced => (label_balanced(&self.samples, &self.train, spec.seed, epoch as u64), false),
-        };
-        let loader = LoaderConfig {
-            input_size: spec.input_size,
-            augmentation: spec.augmentation,
-            batch_size: self.batch_size,
-            seed: spec.seed,
-            epoch: epoch as u64,
-            shuffle,
-            drop_last: true,
-            threads: self.loader_threads(),
-        };
+        self.frozen.set_groups(spec.unfreeze.frozen(spec.backbone, epoch));
+        go_on!(self.prepare_features(observer)?);
         let (mut sum, mut learning_rate) = (0.0, 0.0);
-        for (step, batch) in (1..).zip(Loader::new(self.samples.clone(), order, loader)?) {
+        let mut batches = self.batches(epoch as u64)?;
+        for step in 1..=steps {
+            let Some((indices, input)) = self.input(&mut batches)? else { break };
             let global = (epoch - 1) * steps + step - 1;
             learning_rate = self.learning_rate.at(global);
-            let losses = self.step(batch?, global, learning_rate)?;
+            let losses = self.step(&indices, &input, global, learning_rate)?;
             if !losses.total.is_finite() {
                 return Err(TrainingError::NonFinite { epoch, step, loss: losses.total });
             }
@@ -146,34 +159,107 @@ impl<'a> Trainer<'a> {
                 }));
             }
         }
-        let logits = go_on!(self.logits(&self.samples, &self.validation, &mut |_| ControlFlow::Continue(()))?);
+        self.trained = epoch;
+        let logits = match self.frozen.features(&self.validation)? {
+            Some(features) => head(&self.model, &features)?,
+            None => go_on!(self.logits(&self.samples, &self.validation, &mut |_| ControlFlow::Continue(()))?),
+        };
         let validation_loss = self.validation_loss(&logits)?;
         let scores =
             evaluation::scores(&self.model, Split::Validation, self.ids(), logits.clone(), &Percentiles::default())?;
         let truths = self.validation.iter().map(|&index| &self.samples[index]);
         let truths = truths.map(|sample| Truth { fine: &sample.labels, coarse: sample.coarse });
         let tally = tally(&decide_all(&scores, truths, spec.own_rule()), spec.own_rule());
-        go_on!(observer.on(TrainingEvent::EpochEnded {
+        let validation_counts = tally.counts.filter(|counts| counts.total() > 0);
+        let figures = Figures {
+            loss: validation_loss,
+            coarse_accuracy: tally.coarse_accuracy(),
+            ia: validation_counts.and_then(|counts| counts.indices().ia),
+        };
+        if self.selection.improves(spec.keep, figures) {
+            let learns = |group: Option<&str>| spec.learning_rate_of(group).is_some();
+            let weights = (spec.keep != Keep::Last).then(|| self.model.params().snapshot(learns)).transpose()?;
+            self.selection.kept = Kept { epoch, weights, logits };
+        }
+        Ok(observer.on(TrainingEvent::EpochEnded {
             epoch,
             train_loss: sum / steps as f64,
             validation_loss,
-            validation_counts: tally.counts.filter(|counts| counts.total() > 0),
-            validation_coarse_accuracy: tally.coarse_accuracy(),
+            validation_counts,
+            validation_coarse_accuracy: figures.coarse_accuracy,
             learning_rate,
             seconds: began.elapsed().as_secs_f64(),
-        }));
-        Ok(ControlFlow::Continue(logits))
+        }))
     }
 
-    /// One step of the optimizer on one batch. `global` counts the steps of the whole run.
-    fn step(&mut self, batch: Batch, global: usize, learning_rate: f64) -> Result<Losses, TrainingError> {
-        let side = self.spec.input_size;
-        let targets = self.targets(&batch.indices)?;
-        let pixels = Tensor::from_vec(batch.pixels, (batch.indices.len(), 3, side, side), self.device)?;
+    /// A backbone that is frozen as a whole, and sees each image as it is, need see it only once.
+    fn prepare_features(&mut self, observer: &mut dyn Observer) -> Stoppable<()> {
+        if self.frozen.groups() < self.model.groups() || self.spec.augmentation != Augmentation::None {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let (total, mut throttle) = (self.samples.len(), Throttle::default());
+        let mut progress = |done| {
+            if done == total || throttle.ready() {
+                observer.on(TrainingEvent::Features { done, total })
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        Ok(self.frozen.prepare(&self.model, &self.samples, self.evaluation(), &mut progress)?)
+    }
+
+    fn batches(&self, epoch: u64) -> Result<Batches, TrainingError> {
+        let (spec, mut order) = (self.spec, self.train.clone());
+        match spec.sampling {
+            Sampling::Uniform => shuffle(&mut order, spec.seed, epoch),
+            Sampling::LabelBalanced => order = label_balanced(&self.samples, &self.train, spec.seed, epoch),
+        }
+        if self.frozen.has_features() {
+            let batches: Vec<_> = order.chunks_exact(self.batch_size).map(<[usize]>::to_vec).collect();
+            return Ok(Batches::Features(batches.into_iter()));
+        }
+        let loader = LoaderConfig {
+            input_size: spec.input_size,
+            augmentation: spec.augmentation,
+            batch_size: self.batch_size,
+            seed: spec.seed,
+            epoch,
+            shuffle: false,
+            drop_last: true,
+            threads: self.loader_threads(),
+        };
+        Ok(Batches::Images(Loader::new(self.samples.clone(), order, loader)?))
+    }
+
+    /// The images of the next batch, and what the frozen layer groups make of them.
+    fn input(&self, batches: &mut Batches) -> Result<Option<(Vec<usize>, Tensor)>, TrainingError> {
+        match batches {
+            Batches::Images(loader) => {
+                let Some(Batch { indices, pixels }) = loader.next().transpose()? else { return Ok(None) };
+                let pixels = self.model.pixels(pixels, self.spec.input_size)?;
+                Ok(Some((indices, self.frozen.forward(&self.model, &pixels)?)))
+            }
+            Batches::Features(batches) => {
+                let Some(indices) = batches.next() else { return Ok(None) };
+                Ok(self.frozen.features(&indices)?.map(|features| (indices, features)))
+            }
+        }
+    }
+
+    /// One step of the optimizer on one batch, `input` being what the frozen layer groups made of it. `global` counts the steps
+    /// of the whole run.
+    fn step(
+        &mut self,
+        indices: &[usize],
+        input: &Tensor,
+        global: usize,
+        learning_rate: f64,
+    ) -> Result<Losses, TrainingError> {
+        let targets = self.targets(indices)?;
         // A seed of its own for each step; the multiplier keeps neighbouring runs' seeds apart.
         let dropout_seed = self.spec.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(global as u64);
-        let config = StepConfig { dropout_seed, learning_rate };
-        Ok(step::step(&self.model, &self.loss, &mut self.optimizer, (&pixels, &targets), config)?)
+        let config = StepConfig { frozen: self.frozen.groups(), dropout_seed, learning_rate };
+        Ok(step::step(&self.model, &self.loss, &mut self.optimizer, (input, &targets), config)?)
     }
 
     fn targets(&self, indices: &[usize]) -> candle_core::Result<Targets> {
@@ -197,13 +283,21 @@ impl<'a> Trainer<'a> {
         Ok(Some(number(&self.loss.loss(&output, &self.targets(&self.validation)?)?.total)?))
     }
 
-    /// Percentiles over the images learned from, then the scores of validation (`logits` are its own) and test.
-    fn finish(mut self, test: &[Sample], logits: Logits, observer: &mut dyn Observer) -> Stoppable<Trained> {
+    /// Percentiles over the images learned from, then the scores of validation and test, all of the epoch that is kept.
+    fn finish(mut self, test: &[Sample], observer: &mut dyn Observer) -> Stoppable<Trained> {
+        let Kept { epoch, weights, logits } = std::mem::take(&mut self.selection.kept);
+        if let Some(weights) = weights {
+            weights.restore()?;
+        }
+        go_on!(observer.on(TrainingEvent::Kept { epoch, trained: self.trained }));
         let samples = self.samples.clone();
         let train = std::mem::take(&mut self.train);
         let percentiles = match self.model.spec().activation {
             Some(_) => {
-                let logits = go_on!(self.reported(Split::Train, &samples, &train, observer)?);
+                let logits = match self.frozen.features(&train)? {
+                    Some(features) => head(&self.model, &features)?,
+                    None => go_on!(self.reported(Split::Train, &samples, &train, observer)?),
+                };
                 Percentiles::of(&logits.fine.unwrap_or_default(), self.model.spec().fine_count)
             }
             None => Percentiles::default(),
@@ -214,7 +308,7 @@ impl<'a> Trainer<'a> {
         let logits = go_on!(self.reported(Split::Test, &test, &order, observer)?);
         let ids = test.iter().map(|sample| sample.source_id).collect();
         let test = evaluation::scores(&self.model, Split::Test, ids, logits, &percentiles)?;
-        Ok(ControlFlow::Continue(Trained { model: self.model, scores: vec![validation, test] }))
+        Ok(ControlFlow::Continue(Trained { model: self.model, epoch, scores: vec![validation, test] }))
     }
 
     fn reported(
@@ -244,13 +338,21 @@ impl<'a> Trainer<'a> {
         order: &[usize],
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Stoppable<Logits> {
-        let config = EvaluationConfig {
+        // Of a backbone that has not learned, the features of all samples are worth keeping.
+        let logits = if self.frozen.has_features() {
+            self.frozen.logits(&self.model, samples, self.evaluation(), progress)?
+        } else {
+            evaluation::logits(&self.model, samples, order, self.evaluation(), progress)?
+        };
+        Ok(logits.map_or(ControlFlow::Break(()), ControlFlow::Continue))
+    }
+
+    fn evaluation(&self) -> EvaluationConfig {
+        EvaluationConfig {
             input_size: self.spec.input_size,
             batch_size: self.spec.batch_size,
             loader_threads: self.loader_threads(),
-        };
-        let logits = evaluation::logits(&self.model, samples, order, config, progress)?;
-        Ok(logits.map_or(ControlFlow::Break(()), ControlFlow::Continue))
+        }
     }
 
     fn ids(&self) -> Vec<i64> {

@@ -70,8 +70,9 @@ fn attempt(job: &Job, reporter: &mut Reporter) -> Result<Completion, String> {
         Fit::Stopped => Ok(Completion::Canceled),
         Fit::Finished(trained) => {
             let artifacts = write(&trained, &job.directory)?;
+            let epoch = u32::try_from(trained.epoch).unwrap_or(u32::MAX);
             reporter.log("done".into());
-            Ok(Completion::Succeeded { artifacts })
+            Ok(Completion::Succeeded { epoch, artifacts })
         }
     }
 }

@@ -60,6 +60,8 @@ pub struct Reply {
 pub enum Completion {
     /// It left these files.
     Succeeded {
+        /// The epoch whose weights were kept, from 1.
+        epoch: u32,
         /// Scores of both splits, and the weights.
         artifacts: Vec<Artifact>,
     },

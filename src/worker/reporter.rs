@@ -22,6 +22,9 @@ use crate::{
 /// Between two messages, and so the pace of the heartbeat and the delay of a cancelation.
 const PACE: Duration = Duration::from_millis(300);
 
+/// The same of the features of a frozen backbone.
+const FEATURES_SHARE: f64 = 0.5;
+
 /// Share of a run's time that the final evaluation is taken for, before it is known.
 const EVALUATION_SHARE: f64 = 0.1;
 
@@ -31,6 +34,8 @@ pub(super) struct Reporter {
     cancel: Arc<AtomicBool>,
     start: Instant,
     epochs: usize,
+    /// Share of the run that was over before the first step.
+    prepared: f64,
 }
 
 impl Reporter {
@@ -65,7 +70,7 @@ impl Reporter {
             }
         });
         let start = Instant::now();
-        Self { events: Some(events), thread: Some(thread), cancel, start, epochs: 1 }
+        Self { events: Some(events), thread: Some(thread), cancel, start, epochs: 1, prepared: 0.0 }
     }
 
     /// Whether the run is to stop.
@@ -86,9 +91,15 @@ impl Reporter {
                      {test_images} for the test"
                 ));
             }
+            TrainingEvent::Features { done, total } => {
+                self.prepared = FEATURES_SHARE;
+                let fraction = FEATURES_SHARE * done as f64 / total.max(1) as f64;
+                self.progress(format!("features of {total} images"), fraction, None, None);
+            }
             TrainingEvent::Step { epoch, step, steps, loss, images_per_second, .. } => {
                 let done = (epoch - 1) as f64 + step as f64 / steps.max(1) as f64;
-                let fraction = (1.0 - EVALUATION_SHARE) * done / self.epochs as f64;
+                let training = 1.0 - EVALUATION_SHARE - self.prepared;
+                let fraction = self.prepared + training * done / self.epochs as f64;
                 let phase = format!("epoch {epoch} of {}", self.epochs);
                 self.progress(phase, fraction, Some(loss), Some(images_per_second));
             }
@@ -118,6 +129,14 @@ impl Reporter {
                     learning_rate,
                     seconds,
                 }));
+            }
+            TrainingEvent::Kept { epoch, trained } => {
+                let all = if trained < self.epochs {
+                    format!(" of {}, as none was better for long", self.epochs)
+                } else {
+                    String::new()
+                };
+                self.log(format!("epoch {epoch} is kept; trained {trained}{all}"));
             }
             TrainingEvent::Evaluating { split, done, total } => {
                 let fraction = 1.0 - EVALUATION_SHARE + EVALUATION_SHARE * done as f64 / total.max(1) as f64;

@@ -74,7 +74,7 @@ fn what_is_missing_is_said_before_anything_is_measured() {
         (
             &["--weights", "imagenet", "--backbones", "resnet34,vgg16"][..],
             1,
-            "install the weights with `twograin weights fetch resnet34.tv_in1k vgg16.tv_in1k`",
+            "install weights with `twograin weights fetch resnet34.tv_in1k`, `twograin weights fetch vgg16.tv_in1k`",
         ),
         (&["--weights", "imagenet", "--backbones", "resnet-tiny"], 2, "no ImageNet weights are known for resnet-tiny"),
         (&["--dataset", "nothing"], 1, "there is no data set “nothing”"),

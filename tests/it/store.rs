@@ -165,7 +165,7 @@ async fn a_specification_that_is_there_is_answered_by_its_run() {
     let forced = numbers(fixture.submit_all(&[run(2, 0), run(2, 0)], true).await);
     assert_eq!(forced, [(7, false), (7, true)]);
     let (claimed, attempt) = fixture.claim().await.unwrap();
-    fixture.store.succeed(attempt, &[], &[], Timestamp::now()).await.unwrap();
+    fixture.store.succeed(attempt, 1, (&[], &[]), Timestamp::now()).await.unwrap();
     assert_eq!((claimed, submit(&[run(2, 0)]).await), (RunId(3), vec![(3, true)]));
 }
 
@@ -195,7 +195,7 @@ async fn a_worker_that_lost_its_run_cannot_write_any_more() {
 
     let events = [WorkerEvent::Log { text: "from the past".into() }];
     conflict(fixture.store.record(old, &events, now).await);
-    conflict(fixture.store.succeed(old, &[], &[], now).await);
+    conflict(fixture.store.succeed(old, 1, (&[], &[]), now).await);
     conflict(fixture.store.end(old, Ending::Canceled, now).await);
     assert_eq!(fixture.store.authorise(old, "hash").await.unwrap(), None);
     assert!(!fixture.store.record(new, &events, now).await.unwrap());
@@ -270,12 +270,12 @@ async fn outcomes_are_recorded_whole_and_found_by_filter() {
         tally: Tally { images: 2, coarse_correct: 2, counts: Some(Counts { ftct: 1, ffct: 1, ..Counts::default() }) },
     };
     // An image that the data set does not have: nothing at all is recorded.
-    let refused = store.succeed(attempt, std::slice::from_ref(&weights), &[outcomes(99)], now).await;
+    let refused = store.succeed(attempt, 1, (std::slice::from_ref(&weights), &[outcomes(99)]), now).await;
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     assert_eq!(fixture.status(run).await, RunStatus::Running);
     assert!(store.artifact(run, ArtifactKind::Weights).await.is_err());
 
-    store.succeed(attempt, &[weights], &[outcomes(2)], now).await.unwrap();
+    store.succeed(attempt, 1, (&[weights], &[outcomes(2)]), now).await.unwrap();
     let row = store.run(run).await.unwrap();
     assert_eq!((row.status, row.test.unwrap().counts.unwrap().ftct), (RunStatus::Succeeded, 1));
     let path = store.artifact(run, ArtifactKind::Weights).await.unwrap().path;

@@ -6,6 +6,7 @@ mod losses;
 mod model;
 mod optimizers;
 mod torchvision;
+mod transfer;
 
 use candle_core::{DType, Tensor};
 use serde::de::DeserializeOwned;

@@ -209,7 +209,9 @@ networks = {
     "vgg": vgg(False, vgg16),
     "vgg_bn": vgg(True, vgg16_bn),
 }
-networks = {family: figures(family, *network) for family, network in networks.items()}
-folder = Path(__file__).parent
-(folder / "backbones.json").write_text(json.dumps(networks) + "\n")
-save_file(stored, folder / "backbones.safetensors")
+
+if __name__ == "__main__":
+    networks = {family: figures(family, *network) for family, network in networks.items()}
+    folder = Path(__file__).parent
+    (folder / "backbones.json").write_text(json.dumps(networks) + "\n")
+    save_file(stored, folder / "backbones.safetensors")

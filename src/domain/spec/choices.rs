@@ -59,6 +59,20 @@ named!(
     }
 );
 
+impl Backbone {
+    /// Its layer groups, from the image to the head: what is frozen and unfrozen together.
+    pub fn layer_groups(self) -> &'static [&'static str] {
+        match self {
+            Self::VggTiny | Self::Vgg16 => &["block1", "block2", "block3", "block4", "block5", "classifier"],
+            Self::ResNetTiny | Self::ResNet34 => &["stem", "layer1", "layer2", "layer3", "layer4"],
+            Self::DenseNetTiny | Self::DenseNet121 => &["stem", "block1", "block2", "block3", "block4"],
+            Self::EfficientNetLite0 => {
+                &["stem", "stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", "head"]
+            }
+        }
+    }
+}
+
 named!(
     /// What a run learns; it fixes the loss and the run's own decision rule.
     Objective, "an objective" {
@@ -118,6 +132,22 @@ named!(
         Uniform = "uniform",
         /// As many, in which every fine label that occurs has its equal turn (class-aware sampling, Shen et al. 2016).
         LabelBalanced = "label-balanced",
+    }
+);
+
+named!(
+    /// Which epoch's weights a run leaves and evaluates. The test images have no say in it.
+    #[derive(Default)]
+    Keep, "an epoch to keep" {
+        /// The last one's.
+        #[default]
+        Last = "last",
+        /// Those of the lowest loss on the validation split; of equals, the first.
+        BestLoss = "best-loss",
+        /// Those of the highest coarse accuracy on the validation split; of equals, the first.
+        BestCoarseAccuracy = "best-coarse-accuracy",
+        /// Those of the highest IA on the validation split under the run's own rule; of equals, the first.
+        BestIa = "best-ia",
     }
 );
 

@@ -2,6 +2,7 @@
 
 mod choices;
 mod focal_alpha;
+mod unfreeze;
 
 use std::fmt::Display;
 
@@ -9,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{DecisionRule, Taxonomy, Threshold, TopK};
 
-pub use choices::{Augmentation, Backbone, CoarseInput, Device, Objective, Optimizer, Sampling, Schedule};
+pub use choices::{Augmentation, Backbone, CoarseInput, Device, Keep, Objective, Optimizer, Sampling, Schedule};
 pub use focal_alpha::FocalAlpha;
+pub use unfreeze::{Thaw, Unfreeze};
 
 /// A training run's specification. Flat in JSON; every field but the first three has a default. The same specification on
 /// the same machine gives the same outcomes.
@@ -76,6 +78,16 @@ pub struct Fields {
     /// The largest L2 norm of all gradients together; larger ones are scaled down to it. Without one, none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Which layer groups of the backbone learn.
+    #[serde(default)]
+    pub unfreeze: Unfreeze,
+    /// Which epoch's weights are kept.
+    #[serde(default)]
+    pub keep: Keep,
+    /// Ends the run when this many epochs in a row are no better than the one that `keep` would keep. Without it, every epoch
+    /// is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
     /// Which training images an epoch has.
     #[serde(default)]
     pub sampling: Sampling,
@@ -159,6 +171,9 @@ impl RunSpec {
             weight_decay: defaults::weight_decay(),
             decay_biases_and_norms: defaults::decay_biases_and_norms(),
             clip_norm: None,
+            unfreeze: Unfreeze::default(),
+            keep: Keep::default(),
+            patience: None,
             sampling: Sampling::default(),
             augmentation: Augmentation::default(),
             seed: 0,
@@ -188,6 +203,11 @@ impl RunSpec {
     pub fn focal_alphas(&self, taxonomy: &Taxonomy) -> Result<Vec<f64>, String> {
         let unknown = |label| format!("focal_alpha: the data set “{}” has no fine label “{label}”", self.dataset);
         self.focal_alpha.of_each(taxonomy).map_err(unknown)
+    }
+
+    /// The highest learning rate of a layer group of the backbone, or of the head (`None`); nothing if it never learns.
+    pub fn learning_rate_of(&self, group: Option<&str>) -> Option<f64> {
+        group.map_or(Some(self.learning_rate), |group| self.unfreeze.learning_rate(group, self.learning_rate))
     }
 
     /// The specification without its seed: runs that agree in it form a group.
@@ -237,6 +257,15 @@ impl TryFrom<Fields> for RunSpec {
             in_range("clip_norm", norm, f64::MIN_POSITIVE, 1e6)?;
         }
         fields.focal_alpha.check()?;
+        fields.unfreeze.check(fields.backbone, fields.epochs)?;
+        check(
+            fields.keep != Keep::BestIa || fields.objective != Objective::CoarseOnly,
+            "keep: a coarse-only run has no IA".into(),
+        )?;
+        if let Some(patience) = fields.patience {
+            check(patience >= 1, "patience: it is at least 1; leave it out to train every epoch".into())?;
+            check(fields.keep != Keep::Last, "patience: keep says what “better” is; it must not be last".into())?;
+        }
         let has_velocity = fields.optimizer == Optimizer::Sgd && fields.momentum > 0.0;
         check(has_velocity || !fields.nesterov, "nesterov: it needs the optimizer sgd and a momentum above 0".into())?;
         if let Some(path) = &fields.initial_weights {
@@ -290,6 +319,12 @@ mod tests {
             (r#","focal_alpha":{"dog":-1}"#, "focal_alpha: dog: -1 is outside 0 (exclusive) to 1000"),
             (r#","focal_alpha":{}"#, "focal_alpha: it names no label"),
             (r#","focal_alpha":"dog""#, "expected a number, or an object from fine labels to numbers"),
+            (r#","unfreeze":"layer4""#, "expected \"all\", \"none\", or a list of"),
+            (r#","unfreeze":[{"group":"layer3"}]"#, "unfreeze: layer3 learns before layer4"),
+            (r#","unfreeze":[{"group":"layer4","epoch":11}]"#, "unfreeze: layer4: epoch 11 is outside 1 to 10"),
+            (r#","patience":3"#, "patience: keep says what “better” is"),
+            (r#","patience":0,"keep":"best-ia""#, "patience: it is at least 1"),
+            (r#","keep":"best""#, "unknown variant `best`"),
             (r#","sampling":"balanced""#, "unknown variant `balanced`"),
             (r#","warmup_epochs":11"#, "warmup_epochs: 11 is outside 0 to 10"),
             (r#","epoch":3"#, "unknown field `epoch`"),

@@ -2,7 +2,7 @@
 
 mod sent;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, str::FromStr};
 
 use askama::Template;
 use axum::{
@@ -10,6 +10,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
+use serde::Serialize;
 use serde_json::Value;
 
 use sent::{place, sweep};
@@ -18,7 +19,9 @@ use super::Page;
 use crate::{
     domain::{
         RunId, RunSpec,
-        spec::{Augmentation, Backbone, CoarseInput, Objective, Optimizer, Sampling, Schedule},
+        spec::{
+            Augmentation, Backbone, CoarseInput, FocalAlpha, Keep, Objective, Optimizer, Sampling, Schedule, Unfreeze,
+        },
     },
     report::{DatasetBrief, Reports, RunReport},
     services::Queue,
@@ -44,7 +47,8 @@ enum Kind {
     /// The input's `step`.
     Number(&'static str),
     Seeds,
-    FocalAlpha,
+    /// Text that stands for a structured value.
+    Parsed(fn(&str) -> Result<Value, String>),
     Text,
     Tags,
     Note,
@@ -128,7 +132,7 @@ const MORE: [Group; 4] = [
             field(
                 "focal_alpha",
                 "Focal α",
-                Kind::FocalAlpha,
+                Kind::Parsed(parsed::<FocalAlpha>),
                 "Softmax mode: weight of the fine loss; or of some labels, such as dog=2, person=0.5, the others having 1.",
             ),
             field("focal_gamma", "Focal γ", Kind::Number("any"), "Softmax mode: how much easy images count less."),
@@ -155,6 +159,24 @@ const MORE: [Group; 4] = [
                 "Initial weights",
                 Kind::Text,
                 "A safetensors file on the server; left empty: drawn from the seed.",
+            ),
+            field(
+                "unfreeze",
+                "Unfreeze",
+                Kind::Parsed(parsed::<Unfreeze>),
+                "Layer groups that learn: all, none, or such as layer4@3:0.002, layer3@5 (group@epoch:learning rate).",
+            ),
+            field(
+                "keep",
+                "Keep",
+                names_of!(Keep),
+                "Which epoch's weights are kept and evaluated, by the validation split.",
+            ),
+            field(
+                "patience",
+                "Patience",
+                Kind::Number("1"),
+                "End after so many epochs without a better one; left empty: never.",
             ),
         ],
     },
@@ -231,6 +253,11 @@ pub async fn submit(
     Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
 }
 
+fn parsed<T: FromStr<Err = String> + Serialize>(text: &str) -> Result<Value, String> {
+    let value: T = text.parse()?;
+    serde_json::to_value(value).map_err(|error| error.to_string())
+}
+
 fn fields_by_name(name: &str) -> Option<&'static Field> {
     fields().find(|field| field.name == name)
 }
@@ -267,6 +294,9 @@ pub fn text(value: Value) -> String {
         Value::Object(numbers) => {
             numbers.iter().map(|(name, number)| format!("{name}={number}")).collect::<Vec<_>>().join(", ")
         }
+        Value::Array(_) => {
+            serde_json::from_value(value).map_or_else(|_| String::new(), |groups: Unfreeze| groups.to_string())
+        }
         value => value.to_string(),
     }
 }
@@ -285,7 +315,7 @@ impl FormPage {
             Kind::Dataset => self.datasets.iter().map(|dataset| &*dataset.name).collect(),
             Kind::Choice(names) => names(),
             Kind::Switch => vec!["false", "true"],
-            Kind::Number(_) | Kind::Seeds | Kind::FocalAlpha | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
+            Kind::Number(_) | Kind::Seeds | Kind::Parsed(_) | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
         }
     }
 
@@ -334,21 +364,24 @@ mod tests {
     #[test]
     fn every_field_of_a_specification_is_asked_for() {
         let all = defaults(None);
-        // The last two are left out of JSON when they are not given.
-        let all = all.keys().map(String::as_str).chain(["clip_norm", "initial_weights"]);
+        // The last three are left out of JSON when they are not given.
+        let all = all.keys().map(String::as_str).chain(["clip_norm", "initial_weights", "patience"]);
         let mut missing: Vec<_> = all.filter(|name| !names().contains(name)).collect();
         missing.sort();
         assert_eq!(missing, Vec::<&str>::new());
     }
 
     #[test]
-    fn focal_alpha_is_shown_as_it_is_written() {
-        for (written, shown) in [("2", "2.0"), ("person=0.5,hot dog=2", "hot dog=2.0, person=0.5")] {
-            let spec = |text| sweep(&pairs(&[("focal_alpha", text)])).unwrap().runs.remove(0).spec;
-            let spec_written = spec(written);
-            let values = texts(serde_json::to_value(&spec_written));
-            assert_eq!(values["focal_alpha"], shown);
-            assert_eq!(spec(shown), spec_written);
+    fn structured_values_are_shown_as_they_are_written() {
+        for (field, written, shown) in [
+            ("focal_alpha", "2", "2.0"),
+            ("focal_alpha", "person=0.5,hot dog=2", "hot dog=2.0, person=0.5"),
+            ("unfreeze", "none", "none"),
+            ("unfreeze", "classifier@2:0.1,block5@3", "classifier@2:0.1, block5@3"),
+        ] {
+            let spec = |text| sweep(&pairs(&[(field, text)])).unwrap().runs.remove(0).spec;
+            assert_eq!(texts(serde_json::to_value(spec(written)))[field], shown);
+            assert_eq!(spec(shown), spec(written));
         }
     }
 
@@ -365,6 +398,10 @@ mod tests {
             ("clip_norm", "0"),
             ("focal_alpha", "dog"),
             ("sampling", "balanced"),
+            ("unfreeze", "layer9"),
+            ("unfreeze", "layer4@"),
+            ("keep", "first"),
+            ("patience", "2"),
         ] {
             let error = FormError::from(sweep(&pairs(&[(name, value)])).unwrap_err());
             assert_eq!(error.field, Some(name), "{}", error.text);

@@ -16,7 +16,7 @@ const TAXONOMY: &str = r#"{"name": "colours", "coarse": ["warm", "cold"], "fine"
     {"name": "green", "parent": "cold"}, {"name": "blue", "parent": "cold"}, {"name": "white", "public": true}]}"#;
 
 /// `count` images of 48 pixels: a square of one of four colours on noise, every third with a white one beside it.
-fn data(folder: &Path, count: usize) -> TrainingData {
+pub fn data(folder: &Path, count: usize) -> TrainingData {
     let sample = |index: usize| {
         let colour = index % 4;
         let white = index.is_multiple_of(3);
@@ -36,7 +36,7 @@ fn data(folder: &Path, count: usize) -> TrainingData {
     TrainingData { taxonomy: Taxonomy::from_json(TAXONOMY).unwrap(), train, test }
 }
 
-fn spec(backbone: Backbone, objective: Objective, change: impl FnOnce(&mut Fields)) -> RunSpec {
+pub fn spec(backbone: Backbone, objective: Objective, change: impl FnOnce(&mut Fields)) -> RunSpec {
     let fast = |spec: &mut Fields| {
         (spec.input_size, spec.epochs, spec.batch_size) = (32, 2, 8);
         (spec.optimizer, spec.learning_rate) = (Optimizer::AdamW, 3e-3);
@@ -47,17 +47,22 @@ fn spec(backbone: Backbone, objective: Objective, change: impl FnOnce(&mut Field
 }
 
 fn files(spec: &RunSpec) -> Files {
-    Files { initial_weights: spec.initial_weights.as_ref().map(Into::into) }
+    Files { initial_weights: spec.initial_weights.as_ref().map(Into::into), features: None }
 }
 
 /// Trains to the end and returns the result and what was reported.
-fn finished(spec: &RunSpec, data: &TrainingData) -> (Trained, Vec<TrainingEvent>) {
+pub fn finished(spec: &RunSpec, data: &TrainingData) -> (Trained, Vec<TrainingEvent>) {
+    finished_with(spec, data, &files(spec))
+}
+
+/// The same with these files.
+pub fn finished_with(spec: &RunSpec, data: &TrainingData, files: &Files) -> (Trained, Vec<TrainingEvent>) {
     let mut events = Vec::new();
     let mut observer = |event| {
         events.push(event);
         ControlFlow::Continue(())
     };
-    match fit(spec, data, &files(spec), &Device::Cpu, &mut observer).unwrap() {
+    match fit(spec, data, files, &Device::Cpu, &mut observer).unwrap() {
         Fit::Finished(trained) => (trained, events),
         Fit::Stopped => panic!("nobody stopped it"),
     }

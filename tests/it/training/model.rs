@@ -132,3 +132,21 @@ fn a_torchvision_file_is_a_start_and_its_last_layer_is_ignored() {
         assert!(error.unwrap_err().to_string().contains("missing: "), "{backbone}");
     }
 }
+
+#[test]
+fn layer_groups_hold_every_tensor_of_a_backbone_and_none_of_the_head() {
+    // VGG16, which takes long to draw, is built as its small relative is.
+    for &backbone in Backbone::ALL.iter().filter(|&&backbone| backbone != Backbone::Vgg16) {
+        let model = Classifier::new(model_spec(backbone), 0, DType::F32, &Device::Cpu).unwrap();
+        let params = model.params();
+        assert_eq!(params.groups().collect::<Vec<_>>(), backbone.layer_groups(), "{backbone}");
+        assert_eq!(model.groups(), backbone.layer_groups().len());
+        for (name, _) in params.iter() {
+            let head = name.starts_with("fine.") || name.starts_with("coarse.");
+            assert_eq!(params.group_of(name).is_none(), head, "{backbone}: {name}");
+        }
+        for group in backbone.layer_groups() {
+            assert!(params.iter_trained().any(|(name, _)| params.group_of(name) == Some(group)), "{backbone}: {group}");
+        }
+    }
+}

@@ -61,7 +61,7 @@ fn every_optimizer_takes_pytorchs_steps_with_every_option() {
         for ((_, var), values) in parameters.iter_trained().zip([&reference.start[4..], &reference.start[..4]]) {
             var.set(&Tensor::from_slice(values, var.dims(), &Device::Cpu).unwrap()).unwrap();
         }
-        let mut optimizer = Optimizer::new(&spec(&case.settings), parameters.iter_trained()).unwrap();
+        let mut optimizer = Optimizer::new(&spec(&case.settings), &parameters).unwrap();
         for (&rate, expected) in reference.rates.iter().zip(&case.steps) {
             step(&mut optimizer, &parameters, &reference.curvature, rate);
             let found = values(&parameters).to_vec1::<f64>().unwrap();
@@ -79,7 +79,7 @@ fn a_kept_state_goes_on_as_if_nothing_had_happened() {
     for Case { settings, .. } in &cases {
         let new = || {
             let parameters = parameters(DType::F32);
-            (Optimizer::new(&spec(settings), parameters.iter_trained()).unwrap(), parameters)
+            (Optimizer::new(&spec(settings), &parameters).unwrap(), parameters)
         };
         let steps = |(optimizer, parameters): &mut (Optimizer, Parameters)| {
             (0..5).for_each(|_| step(optimizer, parameters, &curvature, 0.05));
@@ -106,7 +106,7 @@ fn a_state_that_does_not_fit_is_refused_and_what_differs_named() {
         let mut parameters = Parameters::new(0, DType::F32, &Device::Cpu);
         parameters.trained(bias.into(), &[size], Init::Constant(0.0)).unwrap();
         let settings = Map::from_iter([("optimizer".to_owned(), algorithm.into())]);
-        (Optimizer::new(&spec(&settings), parameters.iter_trained()).unwrap(), parameters)
+        (Optimizer::new(&spec(&settings), &parameters).unwrap(), parameters)
     };
     let (saved, parameters) = optimizer("adamw", "bias", 2);
     let refused =

@@ -71,15 +71,8 @@ fn fill(params: &Parameters) {
     }
 }
 
-fn run(dtype: DType, side: usize, network: impl FnOnce(&mut Parameters) -> Network) -> Found {
-    let mut params = Parameters::new(0, dtype, &Device::Cpu);
-    let network = network(&mut params);
-    let model = Classifier::with_network(model_spec(Backbone::ResNet34), network, params).unwrap();
-    fill(model.params());
-    let tensor = |values: Vec<f64>, shape: &[usize]| {
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
-    };
-    let pixels = tensor(noise(3 * 3 * side * side, 1000).collect(), &[3, 3, side, side]);
+fn run(dtype: DType, name: &str) -> Found {
+    let (model, pixels, targets) = classifier(name, dtype);
     let logits = |output: &Output, loss| Logits {
         fine: values(output.fine.as_ref().unwrap()),
         coarse: values(&output.coarse),
@@ -90,11 +83,7 @@ fn run(dtype: DType, side: usize, network: impl FnOnce(&mut Parameters) -> Netwo
 
     let tape = Tape::new();
     let output = model.forward(&pixels, Mode::Train { tape: &tape, dropout_seed: 0 }).unwrap();
-    let fine = [[1, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1]].as_flattened().iter().copied().map(f64::from);
-    let targets =
-        Targets { fine: tensor(fine.collect(), &[3, 5]), coarse: Tensor::new(&[0u32, 1, 2], &Device::Cpu).unwrap() };
-    let loss = LossSpec { activation: Some(ScoreActivation::Sigmoid), focal_alpha: vec![1.0; 5], focal_gamma: 2.0 };
-    let loss = loss.loss(&output, &targets).unwrap();
+    let loss = loss().loss(&output, &targets).unwrap();
     let mut grads = loss.total.backward().unwrap();
     tape.backward(&mut grads).unwrap();
 
@@ -111,7 +100,7 @@ fn run(dtype: DType, side: usize, network: impl FnOnce(&mut Parameters) -> Netwo
             "momentum": 0.9, "weight_decay": 0.01, "nesterov": false, "decay_biases_and_norms": true
         }))
         .unwrap();
-        Optimizer::new(&spec, model.params().iter_trained()).unwrap().step(&grads, LEARNING_RATE).unwrap();
+        Optimizer::new(&spec, model.params()).unwrap().step(&grads, LEARNING_RATE).unwrap();
         let change = |(name, new): (String, Vec<f64>)| {
             let change = new.iter().zip(&old[&name]).map(|(new, old)| new - old).collect();
             (name, change)
@@ -141,8 +130,8 @@ fn worst_and_median(errors: impl Iterator<Item = f64>) -> [f64; 2] {
 /// running statistics and steps. One run here is compared with the largest of PyTorch's twelve.
 const BESIDE_PYTORCH: [f64; 2] = [3.0, 2.0];
 
-/// A network beside the reference's at images of this side, in float64 and in float32.
-fn agrees(name: &str, side: usize, network: impl Fn(&mut Parameters) -> Network) {
+/// A network beside the reference's, in float64 and in float32.
+fn agrees(name: &str) {
     let expected = family(name);
     let path = format!("{}/tests/reference/backbones.safetensors", env!("CARGO_MANIFEST_DIR"));
     let mut tensors: BTreeMap<&str, Tensors> = BTreeMap::new();
@@ -160,7 +149,7 @@ fn agrees(name: &str, side: usize, network: impl Fn(&mut Parameters) -> Network)
     let gradients = tensors("grad");
     let without_effect = |name: &String| gradients.get(name).is_some_and(|gradient| norm(gradient) < 1e-12);
 
-    let exact = run(DType::F64, side, &network);
+    let exact = run(DType::F64, name);
     for (found, expected) in
         [(&exact.eval[0], &expected.eval), (&exact.eval[1], &expected.eval), (&exact.train, &expected.train)]
     {
@@ -183,7 +172,7 @@ fn agrees(name: &str, side: usize, network: impl Fn(&mut Parameters) -> Network)
         }
     }
 
-    let single = run(DType::F32, side, &network);
+    let single = run(DType::F32, name);
     for (what, found, expected) in [
         ("evaluation", &single.eval[0], &expected.eval),
         ("inference", &single.eval[1], &expected.eval),
@@ -225,35 +214,74 @@ fn agrees(name: &str, side: usize, network: impl Fn(&mut Parameters) -> Network)
 
 #[test]
 fn a_residual_network_agrees_with_torchvisions_forward_and_backward() {
-    let config = ResNetConfig { stem_kernel: 7, widths: [16, 16, 24, 32], blocks: [1; 4] };
-    agrees("resnet", 64, |params| Network::Residual(ResNet::new(params, config).unwrap()));
+    agrees("resnet");
 }
 
 #[test]
 fn a_dense_network_agrees_with_torchvisions_forward_and_backward() {
-    let config = DenseNetConfig { stem_kernel: 7, initial: 16, growth: 8, blocks: [2, 3, 2, 2] };
-    agrees("densenet", 75, |params| Network::Dense(DenseNet::new(params, config).unwrap()));
+    agrees("densenet");
 }
 
 #[test]
 fn an_efficient_network_agrees_with_the_packages_forward_and_backward() {
+    agrees("efficientnet");
+}
+
+#[test]
+fn a_vgg_network_agrees_with_torchvisions_forward_and_backward() {
+    agrees("vgg");
+    agrees("vgg_bn");
+}
+
+/// One of the small networks of `backbones.py`, and the side of its images.
+pub fn network(name: &str, params: &mut Parameters) -> (Network, usize) {
     const STAGES: &[Stage] = &[
         Stage { blocks: 1, kernel: 3, stride: 1, expansion: 1, output: 12 },
         Stage { blocks: 2, kernel: 3, stride: 2, expansion: 3, output: 16 },
         Stage { blocks: 2, kernel: 5, stride: 2, expansion: 6, output: 20 },
         Stage { blocks: 1, kernel: 5, stride: 1, expansion: 2, output: 24 },
     ];
-    let config = EfficientNetConfig { stem: 8, stages: STAGES, head: 320, dropout: 0.0, drop_connect: 0.0 };
-    agrees("efficientnet", 70, |params| Network::Efficient(EfficientNet::new(params, config).unwrap()));
+    match name {
+        "resnet" => {
+            let config = ResNetConfig { stem_kernel: 7, widths: [16, 16, 24, 32], blocks: [1; 4] };
+            (Network::Residual(ResNet::new(params, config).unwrap()), 64)
+        }
+        "densenet" => {
+            let config = DenseNetConfig { stem_kernel: 7, initial: 16, growth: 8, blocks: [2, 3, 2, 2] };
+            (Network::Dense(DenseNet::new(params, config).unwrap()), 75)
+        }
+        "efficientnet" => {
+            let config = EfficientNetConfig { stem: 8, stages: STAGES, head: 320, dropout: 0.0, drop_connect: 0.0 };
+            (Network::Efficient(EfficientNet::new(params, config).unwrap()), 70)
+        }
+        "vgg" | "vgg_bn" => {
+            let stages: &[&[usize]] = &[&[8, 8], &[16], &[16, 24]];
+            let config = VggConfig { stages, batch_norm: name == "vgg_bn", pooled: 7, hidden: 32, dropout: 0.0 };
+            (Network::Vgg(Vgg::new(params, config).unwrap()), 75)
+        }
+        name => panic!("there is no network {name}"),
+    }
 }
 
-#[test]
-fn a_vgg_network_agrees_with_torchvisions_forward_and_backward() {
-    for (name, batch_norm) in [("vgg", false), ("vgg_bn", true)] {
-        let stages: &[&[usize]] = &[&[8, 8], &[16], &[16, 24]];
-        let config = VggConfig { stages, batch_norm, pooled: 7, hidden: 32, dropout: 0.0 };
-        agrees(name, 75, |params| Network::Vgg(Vgg::new(params, config).unwrap()));
-    }
+/// A classifier on it with the weights of `fill` in `backbones.py`, its pixels, and its targets.
+pub fn classifier(name: &str, dtype: DType) -> (Classifier, Tensor, Targets) {
+    let mut params = Parameters::new(0, dtype, &Device::Cpu);
+    let (network, side) = network(name, &mut params);
+    let model = Classifier::with_network(model_spec(Backbone::ResNet34), network, params).unwrap();
+    fill(model.params());
+    let tensor = |values: Vec<f64>, shape: &[usize]| {
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+    };
+    let pixels = tensor(noise(3 * 3 * side * side, 1000).collect(), &[3, 3, side, side]);
+    let fine = [[1, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1]].as_flattened().iter().copied().map(f64::from);
+    let targets =
+        Targets { fine: tensor(fine.collect(), &[3, 5]), coarse: Tensor::new(&[0u32, 1, 2], &Device::Cpu).unwrap() };
+    (model, pixels, targets)
+}
+
+/// Eq. 6 and 7.
+pub fn loss() -> LossSpec {
+    LossSpec { activation: Some(ScoreActivation::Sigmoid), focal_alpha: vec![1.0; 5], focal_gamma: 2.0 }
 }
 
 /// With linear layers of a hundredth of the width, as drawing them would take most of the test's time.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Kind, fields_by_name};
 use crate::{
-    domain::{Seeds, Sweep, spec::FocalAlpha},
+    domain::{Seeds, Sweep},
     services::Submitted,
     web::filters,
 };
@@ -37,7 +37,7 @@ pub fn sweep(pairs: &[(String, String)]) -> Result<Sweep, String> {
                 continue;
             }
             Some(Kind::Switch) => value.trim().parse::<bool>().map_err(|error| format!("{name}: {error}"))?.into(),
-            Some(Kind::FocalAlpha) => focal_alpha(value).map_err(|error| format!("{name}: {error}"))?,
+            Some(Kind::Parsed(parse)) => parse(value).map_err(|error| format!("{name}: {error}"))?,
             Some(Kind::Tags) => value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect(),
             Some(Kind::Dataset | Kind::Choice(_) | Kind::Text | Kind::Note) | None => value.trim().into(),
         };
@@ -50,11 +50,6 @@ fn number(name: &str, text: &str) -> Result<Value, String> {
     let whole = text.parse::<u64>().ok().map(Value::from);
     let fraction = || text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from);
     whole.or_else(fraction).ok_or_else(|| format!("{name}: “{text}” is not a number"))
-}
-
-fn focal_alpha(text: &str) -> Result<Value, String> {
-    let alpha: FocalAlpha = text.parse()?;
-    serde_json::to_value(alpha).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
