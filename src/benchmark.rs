@@ -74,6 +74,8 @@ pub struct Row {
     pub input_size: usize,
     /// Threads that computed.
     pub threads: usize,
+    /// Values of the model, its heads included.
+    pub parameters: u64,
     /// By the median of the steps.
     pub images_per_second: f64,
     /// Of the machine's rate of matrix products, what the multiplications and additions by definition would need, three times
@@ -130,6 +132,7 @@ pub fn measure(case: Case, duration: Duration) -> Result<Row> {
         batch,
         input_size,
         threads: rayon::current_num_threads(),
+        parameters: model.params().count() as u64,
         images_per_second,
         gemm_share: 2.0 * passes * multiply_adds(&model, side)? as f64 * images_per_second / gemm,
         gemm_gflops: gemm / 1e9,

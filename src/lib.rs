@@ -13,7 +13,8 @@
 //! - SQL stands in [`store`] alone, axum and askama in [`web`] alone; [`report`] has neither SQL nor tensors.
 //! - There is no unsafe code but in the crate `twograin-ops`.
 //!
-//! [`app`] puts the parts together for a server, [`cli`] for a terminal; [`benchmark`] times the arithmetic. `ARCHITECTURE.md` tells the reasons.
+//! [`app`] puts the parts together for a server, [`cli`] for a terminal; [`benchmark`] times the arithmetic, [`experiment`] plans
+//! sets of runs. `ARCHITECTURE.md` tells the reasons.
 
 pub mod analysis;
 pub mod app;
@@ -26,6 +27,7 @@ pub mod domain;
 pub mod error;
 pub mod evaluation;
 pub mod exchange;
+pub mod experiment;
 pub mod explanation;
 pub mod inference;
 pub mod model;

@@ -18,7 +18,7 @@ use crate::{
     worker::protocol::ArtifactKind,
 };
 
-pub use crate::scheduler::Queue;
+pub use crate::{scheduler::Queue, store::Submitted};
 
 /// Longer side of a gallery's thumbnail, in pixels.
 const THUMBNAIL_SIDE: u32 = 240;

@@ -75,7 +75,7 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
         let bar = bar(cases.len());
         for &case in &cases {
             bar.set_message(format!("{} {} batch {}", case.backbone, case.pass.as_str(), case.batch));
-            rows.push(measure_in_child(case, args)?);
+            rows.push(measure_in_child(case, args.threads, args.seconds)?);
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -120,7 +120,8 @@ fn measure_here(case: Case, args: &BenchArgs) -> Result<Row, Failure> {
     row.map_err(|error| Failure::because(format!("{} {}", case.backbone, case.pass.as_str()), &error))
 }
 
-fn measure_in_child(case: Case, args: &BenchArgs) -> Result<Row, Failure> {
+/// Measures in a process of its own, with so many threads (0: one per core) and for so many seconds.
+pub(super) fn measure_in_child(case: Case, threads: u32, seconds: u32) -> Result<Row, Failure> {
     let name = format!("{} {} batch {}", case.backbone, case.pass.as_str(), case.batch);
     let failed = |error: &(dyn std::error::Error + 'static)| Failure::because(&name, error);
     let program = std::env::current_exe().map_err(|error| failed(&error))?;
@@ -129,8 +130,8 @@ fn measure_in_child(case: Case, args: &BenchArgs) -> Result<Row, Failure> {
     for (flag, value) in [
         ("--batch", case.batch.to_string()),
         ("--input-size", case.input_size.to_string()),
-        ("--threads", args.threads.to_string()),
-        ("--seconds", args.seconds.to_string()),
+        ("--threads", threads.to_string()),
+        ("--seconds", seconds.to_string()),
     ] {
         command.args([flag, &value]);
     }

@@ -3,6 +3,7 @@
 mod bench;
 mod client;
 mod dataset;
+mod experiment;
 mod failure;
 mod import;
 mod output;
@@ -11,6 +12,7 @@ mod run;
 mod run_report;
 mod serve;
 mod submit;
+mod sweep;
 mod wait;
 mod weights;
 mod worker;
@@ -99,6 +101,17 @@ enum Command {
         command: run::RunCommand,
     },
 
+    /// Make all runs of an experiment, with an estimate of its cost first
+    ///
+    /// Talks to a running server, which trains.
+    #[command(after_help = EXIT_CODES)]
+    Experiment {
+        #[command(flatten)]
+        server: client::ServerArgs,
+        #[command(subcommand)]
+        command: experiment::ExperimentCommand,
+    },
+
     /// Show how a run's model decides for photographs: fine labels, contributions, category
     ///
     /// Talks to a running server. Nothing of the photographs is kept there.
@@ -145,6 +158,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Dataset { command } => dataset::run(command),
         Command::Weights { command } => weights::run(command),
         Command::Run { server, command } => return run::run(&server.client()?, command),
+        Command::Experiment { server, command } => return experiment::run(&server.client()?, command),
         Command::Predict { server, args } => return predict::predict(&server.client()?, &args),
         Command::Bench(args) => bench::bench(&args),
         Command::Worker(args) => worker::work(args),

@@ -18,13 +18,13 @@ use crate::domain::spec::{
 pub struct SubmitArgs {
     /// Data set to train and test on, as `twograin dataset list` names it
     #[arg(long, value_name = "NAME")]
-    dataset: String,
+    dataset: Option<String>,
 
     /// Network before the two-level head
     ///
     /// vgg-tiny, resnet-tiny and densenet-tiny have under a million parameters and are meant for trials on a CPU at 64 pixels.
     #[arg(long, value_name = "BACKBONE", value_parser = one_of(Backbone::ALL, Backbone::as_str))]
-    backbone: Backbone,
+    backbone: Option<Backbone>,
 
     /// What the run learns; it fixes the loss and the run's own decision rule
     ///
@@ -32,7 +32,7 @@ pub struct SubmitArgs {
     /// top-k-softmax: focal loss; the k highest fine scores are taken, k being the image's true number of labels.
     /// sigmoid-threshold: binary cross-entropy; every fine label above the threshold is taken.
     #[arg(long, value_name = "OBJECTIVE", verbatim_doc_comment, value_parser = one_of(Objective::ALL, Objective::as_str))]
-    objective: Objective,
+    objective: Option<Objective>,
 
     /// Name of the run [default: made of backbone, objective and seed]
     #[arg(long, value_name = "TEXT", help_heading = "Labels")]
@@ -163,7 +163,7 @@ const MODEL: &str = "Model and losses";
 const MACHINE: &str = "Seed and machine";
 
 impl SubmitArgs {
-    /// The body of `POST /api/v1/runs`.
+    /// The body of `POST /api/v1/runs`, if what has no default is given.
     pub fn body(mut self) -> Result<Map<String, Value>, Failure> {
         if let Some(path) = self.initial_weights.as_ref().filter(|path| path.components().count() > 1 || path.exists())
         {

@@ -122,14 +122,7 @@ pub fn run(command: WeightsCommand) -> Result<(), Failure> {
             let items = library(&data).list()?;
             if json { print_json(&Listing { items, next_cursor: None }) } else { print(&list(&items)) }
         }
-        WeightsCommand::Fetch(OneOfWeights { name, data, json }) => {
-            let known = Known::find(&name).ok_or_else(|| Failure::Failed(unknown(&name)))?;
-            let config = FetchConfig::from_environment(|name| env::var(name).ok());
-            let view = View::new(&name);
-            let fetched = fetch::fetch(known, &library(&data), &config, Timestamp::now(), &|event| view.show(event));
-            view.end();
-            show(&fetched?, json)
-        }
+        WeightsCommand::Fetch(OneOfWeights { name, data, json }) => show(&fetch_known(&name, &data)?, json),
         WeightsCommand::Import(ImportArgs { file, name, backbone, data, json }) => {
             let stem = || file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
             let name = name.or_else(stem).unwrap_or_default();
@@ -149,6 +142,16 @@ pub fn run(command: WeightsCommand) -> Result<(), Failure> {
             print(&format!("{}\n{}", text(&installed), tensors.render()))
         }
     }
+}
+
+/// Fetches published weights into the data directory, unless they are there.
+pub fn fetch_known(name: &str, data: &DataConfig) -> Result<Installed, Failure> {
+    let known = Known::find(name).ok_or_else(|| Failure::Failed(unknown(name)))?;
+    let config = FetchConfig::from_environment(|name| env::var(name).ok());
+    let view = View::new(name);
+    let fetched = fetch::fetch(known, &library(data), &config, Timestamp::now(), &|event| view.show(event));
+    view.end();
+    Ok(fetched?)
 }
 
 fn library(data: &DataConfig) -> Library {

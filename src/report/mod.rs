@@ -12,16 +12,18 @@ mod prediction;
 mod reports;
 mod rule;
 mod run;
+mod sweep;
 
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
 pub use figure::{Figure, Figures};
 pub use outcomes::{OutcomeItem, OutcomePage, OutcomeQuery, ScoredLabel};
-pub use paper::{PaperTable, paper_tables};
+pub use paper::{PaperRow, PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
 pub use reports::{IndicesQuery, Reports, RunQuery};
 pub use rule::{RuleQuery, rule_words};
 pub use run::{IndicesReport, RunBrief, RunReport, RunResults};
+pub use sweep::{SweepItem, SweepReport};
 
 pub use crate::domain::{EpochPoint, LogLine, Progress};
 

@@ -8,6 +8,7 @@ mod network_file_system;
 mod outcomes;
 mod queue;
 mod runs;
+mod submit;
 
 use std::{
     path::{Path, PathBuf},
@@ -25,6 +26,7 @@ pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
 pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow};
 pub use queue::{Claim, Ending};
 pub use runs::{RunFilter, RunRow};
+pub use submit::Submitted;
 
 /// Where the data are.
 #[derive(Clone, Debug)]

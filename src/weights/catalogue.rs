@@ -38,7 +38,7 @@ pub enum Remote {
     },
 }
 
-/// All that is known, trained on ImageNet's 1000 classes.
+/// All that is known, trained on ImageNet's 1000 classes; of a backbone's, the first are those that experiments start from.
 pub const KNOWN: &[Known] = &[
     Known {
         name: "resnet34.tv_in1k",
@@ -69,13 +69,6 @@ pub const KNOWN: &[Known] = &[
         bytes: 18_800_000,
     },
     Known {
-        name: "tf_efficientnet_lite0.in1k",
-        backbone: Backbone::EfficientNetLite0,
-        remote: Remote::Hub { repository: "timm/tf_efficientnet_lite0.in1k" },
-        licence: "Apache-2.0",
-        bytes: 18_800_000,
-    },
-    Known {
         name: "efficientnet-lite0.imagenet",
         backbone: Backbone::EfficientNetLite0,
         remote: Remote::Index {
@@ -85,6 +78,13 @@ pub const KNOWN: &[Known] = &[
         },
         licence: "Apache-2.0",
         bytes: 17_500_000,
+    },
+    Known {
+        name: "tf_efficientnet_lite0.in1k",
+        backbone: Backbone::EfficientNetLite0,
+        remote: Remote::Hub { repository: "timm/tf_efficientnet_lite0.in1k" },
+        licence: "Apache-2.0",
+        bytes: 18_800_000,
     },
 ];
 

@@ -48,6 +48,7 @@ const FORBIDDEN_MODULES: &[(&[&str], &[&str])] = &[
             "src/evaluation/",
             "src/explanation/",
             "src/inference/",
+            "src/experiment/",
         ],
         &["store", "scheduler", "web", "report", "cli", "app", "config"],
     ),

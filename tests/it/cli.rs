@@ -4,6 +4,7 @@ use std::{path::Path, process::Output};
 
 mod data_directory;
 mod server;
+mod sweeps;
 mod talks;
 
 /// What a command did.
@@ -53,6 +54,7 @@ fn every_command_and_every_flag_has_a_help() {
         "run submit",
         "run list",
         "predict",
+        "experiment paper",
     ] {
         let args: Vec<&str> = path.split_whitespace().chain(["--help"]).collect();
         let done = twograin(&args);

@@ -3,6 +3,7 @@ mod architecture;
 mod browser;
 mod cli;
 mod dataset;
+mod experiment;
 mod journey;
 mod pages;
 mod store;

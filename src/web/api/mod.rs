@@ -4,6 +4,7 @@ mod datasets;
 pub mod health;
 mod predictions;
 mod runs;
+mod sweeps;
 mod weights;
 
 use axum::{
@@ -26,6 +27,7 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/indices", get(runs::indices))
         .route("/runs/{id}/outcomes", get(runs::outcomes))
         .route("/runs/{id}/events", get(runs::events_of_one))
+        .route("/sweeps", post(sweeps::create))
         .route("/events", get(runs::events))
         .route("/weights", get(weights::list))
         .route("/predictions", post(predictions::create).layer(DefaultBodyLimit::max(upload::BODY_LIMIT)))

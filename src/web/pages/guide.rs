@@ -11,7 +11,7 @@ struct Endpoint {
     words: &'static str,
 }
 
-const ENDPOINTS: [Endpoint; 15] = [
+const ENDPOINTS: [Endpoint; 16] = [
     endpoint("GET", "/api/v1/datasets", "All data sets."),
     endpoint("GET", "/api/v1/datasets/{name}", "One data set: funnel, counts per category and label, taxonomy."),
     endpoint(
@@ -24,6 +24,11 @@ const ENDPOINTS: [Endpoint; 15] = [
         "POST",
         "/api/v1/runs",
         "Submit a run: a specification with name, tags and note. Answers 201 and Location.",
+    ),
+    endpoint(
+        "POST",
+        "/api/v1/sweeps",
+        "Submit several runs, all or none: a grid over fields, or runs. Those that are there already are not made again.",
     ),
     endpoint("GET", "/api/v1/runs/{id}", "One run: specification, progress, epochs, log, results."),
     endpoint("POST", "/api/v1/runs/{id}/cancel", "Stop a run that waits or runs."),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{server::Server, twograin};
 
-fn run(id: u32, status: &str) -> Value {
+pub fn run(id: u32, status: &str) -> Value {
     let progress = (status == "running").then(|| {
         json!({"phase": "epoch 2 of 3", "fraction": 0.5, "loss": 1.25,
         "images_per_second": 310.4, "seconds_left": 61.0})
@@ -24,11 +24,11 @@ fn run(id: u32, status: &str) -> Value {
         "queue_position": (status == "queued").then_some(2), "seconds": null, "epochs": [], "log": [], "results": results})
 }
 
-fn answers(values: &[(u16, &Value)]) -> Vec<(u16, String)> {
+pub fn answers(values: &[(u16, &Value)]) -> Vec<(u16, String)> {
     values.iter().map(|(status, value)| (*status, value.to_string())).collect()
 }
 
-const SUBMIT: [&str; 10] = [
+pub const SUBMIT: [&str; 10] = [
     "run",
     "submit",
     "--dataset",

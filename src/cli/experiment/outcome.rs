@@ -1,0 +1,91 @@
+//! What came out of an experiment, beside what the paper prints.
+
+use serde_json::json;
+
+use crate::{
+    cli::{
+        client::Client,
+        failure::Failure,
+        output::{Align, Table, number, plural},
+    },
+    domain::{
+        RunId,
+        spec::{Backbone, Objective},
+    },
+    report::{Comparison, Figure, Figures, GroupChoice, SweepReport},
+};
+
+/// The address of the data set's comparison.
+pub fn page(client: &Client, dataset: &str) -> String {
+    client.page(&format!("?dataset={dataset}"))
+}
+
+/// The comparison that shows the runs of the experiment, and the address of its page.
+pub fn of(client: &Client, dataset: &str, sweep: &SweepReport) -> Result<(String, Comparison), Failure> {
+    let ids: Vec<String> = sweep.items.iter().filter_map(|item| Some(item.run.as_ref()?.id.to_string())).collect();
+    let query = json!({"dataset": dataset, "pick": ids.join(",")});
+    let comparison: Comparison = client.get("api/v1/comparisons", &query)?.parse()?;
+    // Without being told, the page shows the newest group of each cell.
+    let chosen = |groups: &[GroupChoice]| groups.first().is_none_or(|newest| newest.chosen);
+    let newest = comparison.rows.iter().all(|row| {
+        row.cells.iter().all(|cell| chosen(&cell.groups))
+            && row.coarse_only.as_ref().is_none_or(|coarse_only| chosen(&coarse_only.groups))
+    });
+    let pick = if newest { String::new() } else { format!("&pick={}", ids.join(",")) };
+    Ok((format!("{}{pick}", page(client, dataset)), comparison))
+}
+
+/// One row for each backbone and objective, and the paper's beneath it.
+pub fn text(comparison: &Comparison) -> String {
+    let mut table = Table::new(&[
+        ("BACKBONE", Align::Left),
+        ("OBJECTIVE", Align::Left),
+        ("FROM", Align::Left),
+        ("IA", Align::Right),
+        ("IP", Align::Right),
+        ("IR", Align::Right),
+        ("IF1", Align::Right),
+        ("COARSE", Align::Right),
+    ]);
+    for row in &comparison.rows {
+        if let Some(coarse_only) = &row.coarse_only {
+            let figures = Figures { coarse_accuracy: coarse_only.accuracy, ..Figures::default() };
+            rows(&mut table, comparison, (row.backbone, Objective::CoarseOnly), &coarse_only.runs, &figures);
+        }
+        for cell in &row.cells {
+            rows(&mut table, comparison, (row.backbone, cell.objective), &cell.runs, &cell.figures);
+        }
+    }
+    format!(
+        "{}COARSE of the paper is IA / IR but for coarse-only. The paper's test set is COCO 2017's, of 2,447 images.",
+        table.render()
+    )
+}
+
+fn rows(
+    table: &mut Table,
+    comparison: &Comparison,
+    (backbone, objective): (Backbone, Objective),
+    runs: &[RunId],
+    figures: &Figures,
+) {
+    let from = match runs {
+        [run] => format!("run {run}"),
+        _ => format!("mean of {}", plural(runs.len() as u64, "seed")),
+    };
+    let Figures { ia, ip, ir, if1, coarse_accuracy, .. } = *figures;
+    let cells = [ia, ip, ir, if1, coarse_accuracy].map(measured);
+    table.row([backbone.to_string(), objective.to_string(), from].into_iter().chain(cells));
+    let printed = comparison.paper.iter().filter(|table| table.objective == objective);
+    if let Some(paper) = printed.flat_map(|table| &table.rows).find(|row| row.is_of(backbone)) {
+        let coarse = paper.coarse_only_accuracy.or(paper.implied_coarse_accuracy);
+        let cells = [paper.ia, paper.ip, paper.ir, paper.if1, coarse].map(number);
+        table.row([String::new(), String::new(), "paper".into()].into_iter().chain(cells));
+    }
+}
+
+/// With its spread, if there are several runs.
+fn measured(figure: Figure) -> String {
+    let spread = figure.spread.map_or_else(String::new, |spread| format!(" ± {spread:.3}"));
+    format!("{}{spread}", number(figure.value))
+}
