@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::{
     Sample,
-    decode::{self, DecodeError},
+    decode::{self, DecodeError, Source},
     random::{Purpose, stream},
     transform::Transform,
 };
@@ -173,8 +173,10 @@ fn prepare(
         // A sample that comes again is augmented anew.
         let draw = u64::from(times) << 32 | index as u64;
         let mut rng = stream(Purpose::Augmentation, config.seed, config.epoch, draw);
-        let tensor =
-            decode::open(&samples[index].path).map(|image| transform.train(&image, config.augmentation, &mut rng));
+        let path = &samples[index].path;
+        let tensor = decode::read(path).and_then(|bytes| {
+            transform.train(Source::new(&bytes, &path.display().to_string())?, config.augmentation, &mut rng)
+        });
         if sender.send(tensor).is_err() {
             return;
         }

@@ -1,6 +1,7 @@
-//! From pixels to the input of a network: crop, resize, flip, normalise. What torchvision's transforms compute.
+//! From pixels to the input of a network: crop, resize, flip, colour jitter, normalise. What torchvision's transforms compute.
 
-use std::ops::RangeInclusive;
+mod crop;
+mod jitter;
 
 use fast_image_resize::{
     FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
@@ -9,66 +10,59 @@ use fast_image_resize::{
 use image::{ImageResult, RgbImage, codecs::jpeg::JpegEncoder};
 use rand::{Rng, RngExt};
 
+use super::decode::{DecodeError, Source};
 use crate::domain::spec::Augmentation;
+use jitter::Jitter;
+
+pub use crop::Crop;
 
 /// The mean of ImageNet's red, green and blue, on [0, 1]; it is subtracted.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// The standard deviation of ImageNet's red, green and blue, on [0, 1]; it divides.
 pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// The share of the image's area that a random crop covers.
-const CROP_SCALE: RangeInclusive<f64> = 0.08..=1.0;
-/// Width / height of a random crop.
-const CROP_RATIO: RangeInclusive<f64> = 3.0 / 4.0..=4.0 / 3.0;
 const THUMBNAIL_QUALITY: u8 = 85;
 
-/// A rectangle of an image, in its pixels; fractions are meant.
+/// A byte of each channel, minus [`MEAN`], divided by [`STD`].
+static NORMALISED: [[f32; 256]; 3] = {
+    let mut table = [[0.0; 256]; 3];
+    let mut at = 0;
+    while at < 3 * 256 {
+        let (channel, value) = (at / 256, at % 256);
+        table[channel][value] = (value as f32 / 255.0 - MEAN[channel]) / STD[channel];
+        at += 1;
+    }
+    table
+};
+
+/// What is shown of an image, and how.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Crop {
-    /// Distance from the image's left edge.
-    pub left: f64,
-    /// Distance from the image's top edge.
-    pub top: f64,
-    /// Width, at most the image's.
-    pub width: f64,
-    /// Height, at most the image's.
-    pub height: f64,
+struct View {
+    crop: Crop,
+    flip: bool,
+    jitter: Option<Jitter>,
 }
 
-impl Crop {
-    /// The part of an image of `width` × `height` pixels that the test transform shows a network of `input_size`: what is
-    /// left of it after resizing the shorter side to `input_size` · 256 / 224 and cutting out the centre.
-    pub fn test(width: u32, height: u32, input_size: usize) -> Self {
-        let short = (input_size as f64 * 256.0 / 224.0).round();
-        let (w, h) = (f64::from(width), f64::from(height));
-        // The longer side is truncated to whole pixels, so the two axes differ a little in scale.
-        let resized = |side: f64, other: f64| if side <= other { short } else { (short * side / other).floor() };
-        let axis = |side: f64, resized: f64| {
-            let offset = ((resized - input_size as f64) / 2.0).round_ties_even();
-            (offset * side / resized, input_size as f64 * side / resized)
-        };
-        let ((left, width), (top, height)) = (axis(w, resized(w, h)), axis(h, resized(h, w)));
-        Self { left, top, width, height }
+impl View {
+    fn test(size: (u32, u32), input_size: usize) -> Self {
+        Self { crop: Crop::test(size.0, size.1, input_size), flip: false, jitter: None }
     }
 
-    /// A random part of the image: area and aspect ratio are drawn until they fit in, at most ten times; then it is the
-    /// largest central part with an allowed aspect ratio.
-    fn random(width: u32, height: u32, rng: &mut impl Rng) -> Self {
-        let (w, h) = (f64::from(width), f64::from(height));
-        for _ in 0..10 {
-            let area = w * h * rng.random_range(CROP_SCALE);
-            let ratio = rng.random_range(CROP_RATIO.start().ln()..=CROP_RATIO.end().ln()).exp();
-            let (crop_w, crop_h) = ((area * ratio).sqrt().round_ties_even(), (area / ratio).sqrt().round_ties_even());
-            if (1.0..=w).contains(&crop_w) && (1.0..=h).contains(&crop_h) {
-                let top = f64::from(rng.random_range(0..=height - crop_h as u32));
-                let left = f64::from(rng.random_range(0..=width - crop_w as u32));
-                return Self { left, top, width: crop_w, height: crop_h };
+    /// Augmented as `rng` will have it.
+    fn train(size: (u32, u32), input_size: usize, augmentation: Augmentation, rng: &mut impl Rng) -> Self {
+        let test = Self::test(size, input_size);
+        match augmentation {
+            Augmentation::None => test,
+            Augmentation::Flip => Self { flip: rng.random(), ..test },
+            Augmentation::CropFlip => {
+                Self { crop: Crop::random(size.0, size.1, rng), flip: rng.random(), jitter: None }
+            }
+            Augmentation::CropFlipJitter => {
+                // First the draws of the other, so that crop and flip are the same for the same seed.
+                let view = Self::train(size, input_size, Augmentation::CropFlip, rng);
+                Self { jitter: Some(Jitter::random(rng)), ..view }
             }
         }
-        let ratio = (w / h).clamp(*CROP_RATIO.start(), *CROP_RATIO.end());
-        let (crop_w, crop_h) = (w.min((h * ratio).round_ties_even()), h.min((w / ratio).round_ties_even()));
-        let (left, top) = (((w - crop_w) / 2.0).floor(), ((h - crop_h) / 2.0).floor());
-        Self { left, top, width: crop_w.max(1.0), height: crop_h.max(1.0) }
     }
 }
 
@@ -88,29 +82,42 @@ impl Transform {
     /// The transform of evaluation: [`Crop::test`], resized with antialiased bilinear interpolation, minus [`MEAN`], divided
     /// by [`STD`]. Returns `[3, input_size, input_size]`.
     pub fn test(&mut self, image: &RgbImage) -> Vec<f32> {
-        self.apply(image, Crop::test(image.width(), image.height(), self.input_size), false)
+        self.apply(image, &View::test(image.dimensions(), self.input_size))
     }
 
-    /// The transform of training: augmented as `rng` will have it, then as in [`Self::test`].
-    pub fn train(&mut self, image: &RgbImage, augmentation: Augmentation, rng: &mut impl Rng) -> Vec<f32> {
-        let (width, height) = image.dimensions();
-        let (crop, flip) = match augmentation {
-            Augmentation::None => (Crop::test(width, height, self.input_size), false),
-            Augmentation::Flip => (Crop::test(width, height, self.input_size), rng.random()),
-            Augmentation::CropFlip => (Crop::random(width, height, rng), rng.random()),
+    /// The transform of training: augmented as `rng` will have it, then as in [`Self::test`]. Without augmentation it is the
+    /// test transform; otherwise a large JPEG may be decoded at a fraction of its size ([`Source::part`]).
+    ///
+    /// # Errors
+    /// The image cannot be decoded.
+    pub fn train(
+        &mut self,
+        source: Source,
+        augmentation: Augmentation,
+        rng: &mut impl Rng,
+    ) -> Result<Vec<f32>, DecodeError> {
+        let view = View::train(source.size(), self.input_size, augmentation, rng);
+        let (image, crop) = match augmentation {
+            Augmentation::None => (source.decode()?, view.crop),
+            Augmentation::Flip | Augmentation::CropFlip | Augmentation::CropFlipJitter => {
+                source.part(view.crop, self.input_size)?
+            }
         };
-        self.apply(image, crop, flip)
+        Ok(self.apply(&image, &View { crop, ..view }))
     }
 
-    fn apply(&mut self, image: &RgbImage, crop: Crop, flip: bool) -> Vec<f32> {
+    fn apply(&mut self, image: &RgbImage, view: &View) -> Vec<f32> {
         let size = self.input_size;
-        let pixels = resize(&mut self.resizer, image, crop, size as u32, size as u32);
+        let mut bytes = resize(&mut self.resizer, image, view.crop, size as u32, size as u32);
+        let pixels = bytes.as_chunks_mut().0;
+        if let Some(jitter) = view.jitter {
+            jitter.apply(pixels);
+        }
         let mut tensor = Vec::with_capacity(3 * size * size);
-        for channel in 0..3 {
-            let normalised = |value: u8| (f32::from(value) / 255.0 - MEAN[channel]) / STD[channel];
-            for row in pixels.chunks_exact(3 * size) {
-                let values = row.iter().skip(channel).step_by(3).map(|&value| normalised(value));
-                if flip {
+        for (channel, normalised) in NORMALISED.iter().enumerate() {
+            for row in pixels.chunks_exact(size) {
+                let values = row.iter().map(|pixel| normalised[usize::from(pixel[channel])]);
+                if view.flip {
                     tensor.extend(values.rev());
                 } else {
                     tensor.extend(values);
@@ -174,22 +181,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_test_crop_is_the_centre_of_the_resized_image() {
-        // 640 × 480 becomes 341 × 256, of which 224 × 224 start at (58, 16): 58.5 is rounded to even.
-        let crop = Crop::test(640, 480, 224);
-        let (x, y) = (640.0 / 341.0, 480.0 / 256.0);
-        let expected = Crop { left: 58.0 * x, top: 16.0 * y, width: 224.0 * x, height: 224.0 * y };
-        for (actual, expected) in [
-            (crop.left, expected.left),
-            (crop.top, expected.top),
-            (crop.width, expected.width),
-            (crop.height, expected.height),
-        ] {
-            assert!((actual - expected).abs() < 1e-9, "{crop:?}");
-        }
-    }
-
     proptest! {
         #[test]
         fn any_shape_of_image_gives_a_full_tensor(width in 1u32..300, height in 1u32..300, seed: u64) {
@@ -197,20 +188,16 @@ mod tests {
             let mut transform = Transform::new(32);
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             for augmentation in Augmentation::ALL {
-                let tensor = transform.train(&image, *augmentation, &mut rng);
+                let tensor = transform.apply(&image, &View::train(image.dimensions(), 32, *augmentation, &mut rng));
                 prop_assert_eq!(tensor.len(), 3 * 32 * 32);
                 for (channel, plane) in tensor.chunks(32 * 32).enumerate() {
                     let value = (f32::from([10u8, 20, 30][channel]) / 255.0 - MEAN[channel]) / STD[channel];
+                    // Jitter makes one colour another one.
+                    let jittered = *augmentation == Augmentation::CropFlipJitter;
+                    let value = if jittered { plane[0] } else { value };
                     prop_assert!(plane.iter().all(|v| (v - value).abs() < 1e-5));
                 }
             }
-        }
-
-        #[test]
-        fn a_random_crop_lies_inside(width in 1u32..3000, height in 1u32..3000, seed: u64) {
-            let crop = Crop::random(width, height, &mut ChaCha8Rng::seed_from_u64(seed));
-            prop_assert!(crop.left >= 0.0 && crop.top >= 0.0 && crop.width >= 1.0 && crop.height >= 1.0);
-            prop_assert!(crop.left + crop.width <= f64::from(width) && crop.top + crop.height <= f64::from(height));
         }
     }
 
@@ -228,7 +215,8 @@ mod tests {
         let plain = transform.test(&image);
         let flips: Vec<bool> = (0..64)
             .map(|seed| {
-                let tensor = transform.train(&image, Augmentation::Flip, &mut ChaCha8Rng::seed_from_u64(seed));
+                let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+                let tensor = transform.apply(&image, &View::train((64, 64), 32, Augmentation::Flip, rng));
                 if tensor == plain {
                     return false;
                 }
