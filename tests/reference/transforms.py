@@ -34,12 +34,11 @@ def generated():
 
 
 photographs = []
-for image in json.load(open(subset / "annotations/instances_val2017.json"))["images"]:
+images = json.load(open(subset / "annotations/instances_val2017.json"))["images"]
+for image in images[::10]:
     path = subset / "val2017" / image["file_name"]
-    mode = Image.open(path).mode
-    if len(photographs) < 6 or (mode == "L" and not any(p["mode"] == "L" for p in photographs)):
-        photographs.append({"file": f"val2017/{image['file_name']}", "mode": mode,
-                            "tensors": [{"size": s, "grid": reference(Image.open(path), s)} for s in (224, 64)]})
+    photographs.append({"file": f"val2017/{image['file_name']}",
+                        "tensors": [{"size": s, "grid": reference(Image.open(path), s)} for s in (224, 64)]})
 
 ENHANCEMENTS = {"brightness": ImageEnhance.Brightness, "contrast": ImageEnhance.Contrast, "saturation": ImageEnhance.Color}
 
