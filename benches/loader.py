@@ -67,7 +67,7 @@ def photographs(directory):
 def twograin_rate(program, directory, workers, seconds, augmentation):
     command = [program, "bench", "--loader", directory, "--threads", str(max(workers, 1)), "--seconds", str(seconds),
                "--augmentation", augmentation, "--batch", "32", "--json"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["images_per_second"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)[0]["images_per_second"]
 
 
 def main():
