@@ -66,7 +66,40 @@ impl View {
     }
 }
 
-/// Turns images into tensors of one size. Holds scratch memory: keep one per thread.
+/// What a network is to see, in bytes, a quarter of the tensor.
+#[derive(Clone, Debug)]
+pub struct Pixels {
+    /// Row by row, red, green, blue.
+    bytes: Vec<u8>,
+    width: usize,
+    flip: bool,
+}
+
+impl Pixels {
+    /// Minus [`MEAN`], divided by [`STD`]: `[3, height, width]`, behind what is in `tensor`.
+    pub fn normalise_into(&self, tensor: &mut Vec<f32>) {
+        let pixels = self.bytes.as_chunks::<3>().0;
+        tensor.reserve(3 * pixels.len());
+        for (channel, normalised) in NORMALISED.iter().enumerate() {
+            for row in pixels.chunks_exact(self.width) {
+                let values = row.iter().map(|pixel| normalised[usize::from(pixel[channel])]);
+                if self.flip {
+                    tensor.extend(values.rev());
+                } else {
+                    tensor.extend(values);
+                }
+            }
+        }
+    }
+
+    fn normalised(&self) -> Vec<f32> {
+        let mut tensor = Vec::new();
+        self.normalise_into(&mut tensor);
+        tensor
+    }
+}
+
+/// Makes images one size. Holds scratch memory: keep one per thread.
 #[derive(Debug)]
 pub struct Transform {
     input_size: usize,
@@ -82,11 +115,11 @@ impl Transform {
     /// The transform of evaluation: [`Crop::test`], resized with antialiased bilinear interpolation, minus [`MEAN`], divided
     /// by [`STD`]. Returns `[3, input_size, input_size]`.
     pub fn test(&mut self, image: &RgbImage) -> Vec<f32> {
-        self.apply(image, &View::test(image.dimensions(), self.input_size))
+        self.show(image, &View::test(image.dimensions(), self.input_size)).normalised()
     }
 
-    /// The transform of training: augmented as `rng` will have it, then as in [`Self::test`]. Without augmentation it is the
-    /// test transform; otherwise a large JPEG may be decoded at a fraction of its size ([`Source::part`]).
+    /// The transform of training: augmented as `rng` will have it, then resized as in [`Self::test`]. Without augmentation it is
+    /// the test transform; otherwise a large JPEG may be decoded at a fraction of its size ([`Source::part`]).
     ///
     /// # Errors
     /// The image cannot be decoded.
@@ -95,7 +128,7 @@ impl Transform {
         source: Source,
         augmentation: Augmentation,
         rng: &mut impl Rng,
-    ) -> Result<Vec<f32>, DecodeError> {
+    ) -> Result<Pixels, DecodeError> {
         let view = View::train(source.size(), self.input_size, augmentation, rng);
         let (image, crop) = match augmentation {
             Augmentation::None => (source.decode()?, view.crop),
@@ -103,28 +136,16 @@ impl Transform {
                 source.part(view.crop, self.input_size)?
             }
         };
-        Ok(self.apply(&image, &View { crop, ..view }))
+        Ok(self.show(&image, &View { crop, ..view }))
     }
 
-    fn apply(&mut self, image: &RgbImage, view: &View) -> Vec<f32> {
-        let size = self.input_size;
-        let mut bytes = resize(&mut self.resizer, image, view.crop, size as u32, size as u32);
-        let pixels = bytes.as_chunks_mut().0;
+    fn show(&mut self, image: &RgbImage, view: &View) -> Pixels {
+        let side = self.input_size;
+        let mut bytes = resize(&mut self.resizer, image, view.crop, side as u32, side as u32);
         if let Some(jitter) = view.jitter {
-            jitter.apply(pixels);
+            jitter.apply(bytes.as_chunks_mut().0);
         }
-        let mut tensor = Vec::with_capacity(3 * size * size);
-        for (channel, normalised) in NORMALISED.iter().enumerate() {
-            for row in pixels.chunks_exact(size) {
-                let values = row.iter().map(|pixel| normalised[usize::from(pixel[channel])]);
-                if view.flip {
-                    tensor.extend(values.rev());
-                } else {
-                    tensor.extend(values);
-                }
-            }
-        }
-        tensor
+        Pixels { bytes, width: side, flip: view.flip }
     }
 }
 
@@ -188,7 +209,7 @@ mod tests {
             let mut transform = Transform::new(32);
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             for augmentation in Augmentation::ALL {
-                let tensor = transform.apply(&image, &View::train(image.dimensions(), 32, *augmentation, &mut rng));
+                let tensor = transform.show(&image, &View::train(image.dimensions(), 32, *augmentation, &mut rng)).normalised();
                 prop_assert_eq!(tensor.len(), 3 * 32 * 32);
                 for (channel, plane) in tensor.chunks(32 * 32).enumerate() {
                     let value = (f32::from([10u8, 20, 30][channel]) / 255.0 - MEAN[channel]) / STD[channel];
@@ -216,7 +237,7 @@ mod tests {
         let flips: Vec<bool> = (0..64)
             .map(|seed| {
                 let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-                let tensor = transform.apply(&image, &View::train((64, 64), 32, Augmentation::Flip, rng));
+                let tensor = transform.show(&image, &View::train((64, 64), 32, Augmentation::Flip, rng)).normalised();
                 if tensor == plain {
                     return false;
                 }
