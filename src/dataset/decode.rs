@@ -135,11 +135,8 @@ impl<'a> Source<'a> {
     pub fn size(&self) -> (u32, u32) {
         let (width, height) = self.decoder.dimensions();
         let stored = Crop { left: 0.0, top: 0.0, width: width.into(), height: height.into() };
-        if stored.oriented(self.orientation, (width, height)).width == stored.width {
-            (width, height)
-        } else {
-            (height, width)
-        }
+        let upright = stored.oriented(self.orientation, (width, height));
+        (upright.width as u32, upright.height as u32)
     }
 
     /// All of it. See [`decode`].
