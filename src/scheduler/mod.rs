@@ -221,11 +221,6 @@ fn runnable(spec: &RunSpec, dataset: Option<&DatasetRow>) -> Result<DatasetId> {
             spec.device
         )));
     }
-    if let Some(path) = &spec.initial_weights
-        && !std::path::Path::new(path).is_file()
-    {
-        return Err(Error::Invalid(format!("initial_weights: there is no file {path} on the server")));
-    }
     Ok(dataset.id)
 }
 

@@ -217,12 +217,18 @@ fn a_run_is_canceled_within_two_seconds_and_deleted_with_its_files() {
 #[test]
 fn a_run_fails_with_its_reason() {
     let server = TestServer::with_scenes();
-    let image = first_file(&server.data.path().join("images/test"));
-    std::fs::write(&image, b"no image any more").expect("written");
-    let report = server.wait(server.submit(&quick(json!({}))));
-    assert_eq!(report["status"], "failed");
-    let error = report["error"].as_str().expect("a reason");
-    assert!(error.contains(image.file_name().unwrap().to_str().unwrap()), "{error}");
+    for split in ["test", "train"] {
+        let image = first_file(&server.data.path().join("images").join(split));
+        let bytes = std::fs::read(&image).expect("an image");
+        // Damaged since it was imported, as by a disk that is full.
+        std::fs::write(&image, &bytes[..bytes.len() / 2]).expect("written");
+        let report = server.wait(server.submit(&quick(json!({}))));
+        assert_eq!(report["status"], "failed");
+        let error = report["error"].as_str().expect("a reason");
+        let name = image.file_name().unwrap().to_str().unwrap();
+        assert!(error.contains(&format!("{name}: the file ends before the image does")), "{error}");
+        std::fs::write(&image, bytes).expect("written");
+    }
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn what_is_missing_is_said_before_anything_is_measured() {
         (
             &["--weights", "imagenet", "--backbones", "resnet34,vgg16"][..],
             1,
-            "install weights with `twograin weights fetch resnet34.tv_in1k`, `twograin weights fetch vgg16.tv_in1k`",
+            "timm/resnet34.tv_in1k is not in the hub's cache on this machine, and HF_HUB_OFFLINE is set",
         ),
         (&["--weights", "imagenet", "--backbones", "resnet-tiny"], 2, "no ImageNet weights are known for resnet-tiny"),
         (&["--dataset", "nothing"], 1, "there is no data set “nothing”"),
@@ -82,7 +82,11 @@ fn what_is_missing_is_said_before_anything_is_measured() {
         (&["--weights", "best"], 2, "“best” is none of imagenet, random and BACKBONE=NAME"),
     ] {
         let mut command = twograin();
-        command.args(["experiment", "paper", "--server", &server.url]).args(extra);
+        command
+            .args(["experiment", "paper", "--server", &server.url, "--data-dir"])
+            .arg(server.data.path())
+            .args(extra);
+        command.envs([("HF_HUB_OFFLINE", "1"), ("HF_HUB_CACHE", "/nonexistent")]);
         if !extra.contains(&"--dataset") {
             command.args(["--dataset", "scenes"]);
         }

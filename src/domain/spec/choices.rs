@@ -164,6 +164,8 @@ named!(
         /// Random resized crop and horizontal flip.
         #[default]
         CropFlip = "crop-flip",
+        /// The same, then brightness, contrast and saturation times 0.6 to 1.4 each.
+        CropFlipJitter = "crop-flip-jitter",
     }
 );
 

@@ -1,4 +1,7 @@
-//! How fast a machine does the arithmetic of training and inference, and how close that is to its limit.
+//! How fast a machine does the arithmetic of training and inference, and how close that is to its limit; and how fast it loads
+//! images.
+
+mod loader;
 
 use std::{
     str::FromStr,
@@ -16,6 +19,8 @@ use crate::{
     model::{Classifier, LossSpec, ModelSpec, Targets},
     training::{Optimizer, StepConfig, step},
 };
+
+pub use loader::{LoaderBenchError, LoaderCase, LoaderRow, measure_loader};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
