@@ -130,10 +130,8 @@ pub fn average_precisions(
 /// How often each image is drawn in each lane, when as many are drawn as there are: `[images]`.
 fn resampled(images: usize, rng: &mut ChaCha8Rng) -> Vec<[u32; LANES]> {
     let mut weights = vec![[0; LANES]; images];
-    for lane in 0..LANES {
-        for _ in 0..images {
-            weights[rng.random_range(0..images)][lane] += 1;
-        }
+    for draw in 0..images * LANES {
+        weights[rng.random_range(0..images)][draw % LANES] += 1;
     }
     weights
 }
