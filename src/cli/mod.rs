@@ -2,12 +2,15 @@
 
 mod bench;
 mod client;
+mod compare;
 mod dataset;
 mod experiment;
 mod failure;
 mod import;
+mod labels;
 mod output;
 mod predict;
+mod rule;
 mod run;
 mod run_report;
 mod serve;
@@ -90,7 +93,7 @@ enum Command {
         command: weights::WeightsCommand,
     },
 
-    /// Submit, list, show, cancel and delete training runs
+    /// Submit, list, show, compare, cancel and delete training runs
     ///
     /// Talks to a running server.
     #[command(after_help = EXIT_CODES)]

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::{
     client::{Answer, Client},
+    compare,
     failure::Failure,
+    labels,
     output::{Align, Table, number, print},
     run_report, submit, sweep, wait,
 };
@@ -43,6 +45,12 @@ pub enum RunCommand {
 
     /// Show a run: specification, progress, indices, counts, the last lines of its log
     Show(OneRun),
+
+    /// Compare two runs on the same test images: differences with intervals, outcomes under both, McNemar's tests
+    Compare(compare::CompareArgs),
+
+    /// Show a run's fine labels one by one: average precision, precision, recall, F1
+    Labels(labels::LabelsArgs),
 
     /// Cancel a run that waits or is running
     Cancel(OneRun),
@@ -107,6 +115,8 @@ pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
             let answer = client.get(&format!("api/v1/runs/{id}"), &())?;
             print(&if json { answer.text().to_owned() } else { run_report::text(&answer.parse()?) })?;
         }
+        RunCommand::Compare(args) => compare::compare(client, &args)?,
+        RunCommand::Labels(args) => labels::labels(client, &args)?,
         RunCommand::Cancel(OneRun { id, json }) => {
             let answer = client.post(&format!("api/v1/runs/{id}/cancel"), &serde_json::json!({}))?;
             acknowledge(&answer, json, || {

@@ -1,3 +1,4 @@
+mod analysis;
 mod api;
 mod architecture;
 mod browser;
@@ -6,6 +7,7 @@ mod dataset;
 mod experiment;
 mod journey;
 mod pages;
+mod reports;
 mod store;
 mod support;
 mod training;

@@ -281,7 +281,8 @@ async fn outcomes_are_recorded_whole_and_found_by_filter() {
     let path = store.artifact(run, ArtifactKind::Weights).await.unwrap().path;
     assert_eq!(path, store.data_dir().join("runs/1/attempt-1/weights.safetensors"));
 
-    let all = OutcomeFilter { split: Split::Test, outcome: None, fine: None, coarse: None, after: None, limit: 10 };
+    let (split, outcome, fine, coarse, other, after) = (Split::Test, None, None, None, None, None);
+    let all = OutcomeFilter { split, outcome, fine, coarse, other, after, limit: 10 };
     let found = async |filter: OutcomeFilter| {
         let (total, rows) = store.outcomes(run, &filter).await.unwrap();
         (total, rows.iter().map(|row| row.source_id).collect::<Vec<_>>())
@@ -290,6 +291,8 @@ async fn outcomes_are_recorded_whole_and_found_by_filter() {
     assert_eq!(found(OutcomeFilter { outcome: Some(Outcome::Ffct), ..all.clone() }).await, (1, vec![2]));
     assert_eq!(found(OutcomeFilter { fine: Some(FineId(0)), ..all.clone() }).await, (1, vec![1]));
     assert_eq!(found(OutcomeFilter { coarse: Some(CoarseId(1)), ..all.clone() }).await, (1, vec![2]));
+    assert_eq!(found(OutcomeFilter { other: Some((run, Outcome::Ftct)), ..all.clone() }).await, (1, vec![1]));
+    assert_eq!(found(OutcomeFilter { other: Some((RunId(9), Outcome::Ftct)), ..all.clone() }).await, (0, vec![]));
     assert_eq!(found(OutcomeFilter { limit: 1, ..all.clone() }).await, (2, vec![1]));
 
     // A data set that a run uses stays; without the run it goes.
