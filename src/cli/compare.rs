@@ -32,13 +32,19 @@ pub struct CompareArgs {
     json: bool,
 }
 
+/// How two runs differ, each under its own decision rule.
+pub fn of(client: &Client, a: RunId, b: RunId) -> Result<TransitionsReport, Failure> {
+    client.get("api/v1/transitions", &serde_json::json!({"a": a, "b": b}))?.parse()
+}
+
 /// Prints how two runs differ.
 pub fn compare(client: &Client, args: &CompareArgs) -> Result<(), Failure> {
     let answer = client.get("api/v1/transitions", args)?;
     print(&if args.json { answer.text().to_owned() } else { text(&answer.parse()?) })
 }
 
-fn text(report: &TransitionsReport) -> String {
+/// In words and tables.
+pub fn text(report: &TransitionsReport) -> String {
     let mut text = format!("Two runs on the same {} test images\n", count(report.images));
     for (letter, ComparedRun { run, results }) in [("A", &report.a), ("B", &report.b)] {
         let rule = results.rule.as_deref().unwrap_or("none: categories alone");

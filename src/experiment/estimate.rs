@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::domain::{
     RunSpec,
-    spec::{Backbone, Objective},
+    spec::{Augmentation, Backbone, Objective},
 };
 
 /// How much there is to learn from, and how many labels.
@@ -97,6 +97,10 @@ impl Images {
     }
 
     fn seconds(&self, spec: &RunSpec, speed: &Speed) -> f64 {
+        if spec.unfreeze.is_none() && spec.augmentation == Augmentation::None {
+            // The backbone sees each image once; what is learned from its features takes no time beside that.
+            return (self.train + self.test) as f64 / speed.infer;
+        }
         let (validation, epochs) = (self.validation(), spec.epochs as u64);
         let learned = self.train - validation;
         // The percentiles of the fine logits need each image that was learned from once more.
@@ -122,6 +126,7 @@ fn has_fine(spec: &RunSpec) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::spec::Fields;
 
     #[test]
     fn the_arithmetic_is_that_of_a_worked_example() {
@@ -132,6 +137,11 @@ mod tests {
         // 3 × 900 / 10 = 270 s; 3 × 100 validation + 200 test = 500 images = 5 s; with fine labels 900 more = 9 s.
         let (coarse, fine) = (spec(Objective::CoarseOnly), spec(Objective::SigmoidThreshold));
         assert_eq!((images.seconds(&coarse, &speed), images.seconds(&fine, &speed)), (275.0, 284.0));
+        // Of a frozen backbone without augmentation 1,000 + 200 forward passes.
+        let frozen = |spec: &mut Fields| {
+            (spec.unfreeze, spec.augmentation) = ("none".parse().unwrap(), Augmentation::None);
+        };
+        assert_eq!(images.seconds(&fine.clone().with(frozen).unwrap(), &speed), 12.0);
         // 4 MB of weights; 300 images with 11 logits (44 bytes), or with 91 (364 bytes), and 8 bytes of id.
         assert_eq!((images.bytes(&coarse, &speed), images.bytes(&fine, &speed)), (4_015_600, 4_111_600));
 

@@ -4,6 +4,7 @@
 
 mod estimate;
 mod paper;
+mod transfer;
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,8 @@ use crate::{
 };
 
 pub use estimate::{BackboneEstimate, Estimate, Images, Speed};
-pub use paper::paper;
+pub use paper::{PAPER_BACKBONES, paper};
+pub use transfer::{TRANSFER_ARMS, TRANSFER_BACKBONES, transfer};
 
 /// An experiment.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,6 +6,9 @@ use crate::domain::{
     spec::{Backbone, Objective},
 };
 
+/// The paper's backbones.
+pub const PAPER_BACKBONES: &[Backbone] = &[Backbone::Vgg16, Backbone::ResNet34, Backbone::DenseNet121];
+
 /// Every backbone under every objective, once for each seed, so that the first table is there as early as can be.
 ///
 /// The paper names no optimizer, learning rate, epochs or augmentation. Here they are the defaults of a specification (224
@@ -53,7 +56,7 @@ mod tests {
     fn options() -> Options {
         Options {
             dataset: "coco".into(),
-            backbones: vec![Backbone::Vgg16, Backbone::ResNet34, Backbone::DenseNet121],
+            backbones: PAPER_BACKBONES.to_vec(),
             weights: BTreeMap::from([(Backbone::ResNet34, "resnet34.tv_in1k".to_owned())]),
             epochs: None,
             input_size: None,

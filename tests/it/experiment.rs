@@ -24,9 +24,9 @@ fn the_papers_experiment_is_made_and_goes_on_from_what_is_there() {
     let out: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error} in {out}"));
     let items = out["items"].as_array().unwrap();
     assert!(items.len() == 3 && items.iter().all(|item| item["run"]["status"] == "succeeded"), "{out}");
-    assert_eq!(out["comparison"]["rows"][0]["coarse_only"]["runs"], json!([1]));
+    assert_eq!(out["results"]["rows"][0]["coarse_only"]["runs"], json!([1]));
     assert_eq!(
-        (&out["estimate"]["backbones"][0]["runs"], &out["comparison"]["paper"][0]["objective"]),
+        (&out["estimate"]["backbones"][0]["runs"], &out["results"]["paper"][0]["objective"]),
         (&json!(3), &json!("coarse-only"))
     );
     assert!(out["estimate"]["seconds"].as_f64().unwrap() > 0.0);

@@ -1,18 +1,20 @@
-//! What came out of an experiment, beside what the paper prints.
+//! What came out of an experiment.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     cli::{
         client::Client,
+        compare,
         failure::Failure,
         output::{Align, Table, number, plural},
     },
     domain::{
-        RunId,
+        RunId, RunStatus,
         spec::{Backbone, Objective},
     },
-    report::{Comparison, Figure, Figures, GroupChoice, SweepReport},
+    experiment::TRANSFER_ARMS,
+    report::{Comparison, Figure, Figures, GroupChoice, RunBrief, SweepReport},
 };
 
 /// The address of the data set's comparison.
@@ -20,8 +22,38 @@ pub fn page(client: &Client, dataset: &str) -> String {
     client.page(&format!("?dataset={dataset}"))
 }
 
+/// The comparison of the runs with the paper's rows, and the address of its page.
+pub fn beside_the_papers(client: &Client, dataset: &str, sweep: &SweepReport) -> Result<(String, Value), Failure> {
+    let (page, comparison) = comparison(client, dataset, sweep)?;
+    Ok((format!("{}\nThe comparison: {page}", text(&comparison)), to_value(&comparison)?))
+}
+
+/// How each run differs from the one of its backbone and seed that started from random weights.
+pub fn transferred(client: &Client, _dataset: &str, sweep: &SweepReport) -> Result<(String, Value), Failure> {
+    let runs: Vec<&RunBrief> = sweep.items.iter().filter_map(|item| item.run.as_ref()).collect();
+    let (mut texts, mut values) = (Vec::new(), Vec::new());
+    for arms in runs.chunks_exact(TRANSFER_ARMS) {
+        let [others @ .., random] = arms else { continue };
+        for other in others {
+            if [other, random].iter().any(|run| run.status != RunStatus::Succeeded) {
+                texts.push(format!("Runs {} and {} did not both succeed.\n", random.id, other.id));
+                continue;
+            }
+            let report = compare::of(client, random.id, other.id)?;
+            let page = client.page(&format!("transitions?a={}&b={}", random.id, other.id));
+            texts.push(format!("{}{page}\n", compare::text(&report)));
+            values.push(to_value(&report)?);
+        }
+    }
+    Ok((texts.join("\n"), values.into()))
+}
+
+fn to_value(report: &impl serde::Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(report).map_err(|error| Failure::because("the result cannot be printed", &error))
+}
+
 /// The comparison that shows the runs of the experiment, and the address of its page.
-pub fn of(client: &Client, dataset: &str, sweep: &SweepReport) -> Result<(String, Comparison), Failure> {
+fn comparison(client: &Client, dataset: &str, sweep: &SweepReport) -> Result<(String, Comparison), Failure> {
     let ids: Vec<String> = sweep.items.iter().filter_map(|item| Some(item.run.as_ref()?.id.to_string())).collect();
     let query = json!({"dataset": dataset, "pick": ids.join(",")});
     let comparison: Comparison = client.get("api/v1/comparisons", &query)?.parse()?;
@@ -36,7 +68,7 @@ pub fn of(client: &Client, dataset: &str, sweep: &SweepReport) -> Result<(String
 }
 
 /// One row for each backbone and objective, and the paper's beneath it.
-pub fn text(comparison: &Comparison) -> String {
+fn text(comparison: &Comparison) -> String {
     let mut table = Table::new(&[
         ("BACKBONE", Align::Left),
         ("OBJECTIVE", Align::Left),
