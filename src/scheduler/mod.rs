@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     evaluation::FeatureCache,
     store::{Ending, Store, labels_only},
-    training::Files,
+    training::{CheckpointFiles, Files},
     worker::protocol::{Completion, Job, Reply, WorkerEvent},
 };
 
@@ -33,13 +33,16 @@ struct Shared {
     /// Wakes the supervisor of the running attempt: somebody asked it to stop.
     canceled: Notify,
     feature_cache_bytes: u64,
+    checkpoint_every: Duration,
 }
 
 impl Queue {
-    /// A queue over the runs in `store`. Features of frozen backbones may take `feature_cache_bytes` there.
-    pub fn new(store: Store, feature_cache_bytes: u64) -> Self {
+    /// A queue over the runs in `store`. Features of frozen backbones may take `feature_cache_bytes` there; a run writes a
+    /// checkpoint each time that `checkpoint_every` has passed, beside those at the ends of epochs.
+    pub fn new(store: Store, feature_cache_bytes: u64, checkpoint_every: Duration) -> Self {
         let changes = broadcast::Sender::new(256);
-        let shared = Shared { changes, submitted: Notify::new(), canceled: Notify::new(), feature_cache_bytes };
+        let (submitted, canceled) = (Notify::new(), Notify::new());
+        let shared = Shared { changes, submitted, canceled, feature_cache_bytes, checkpoint_every };
         Self { store, shared: Arc::new(shared) }
     }
 
@@ -112,8 +115,13 @@ impl Queue {
             directory: self.store.data_dir().join("cache/features"),
             limit_bytes: self.shared.feature_cache_bytes,
         };
-        let files =
-            Files { initial_weights: row.spec.initial_weights.as_ref().map(Into::into), features: Some(features) };
+        let (checkpoints, earlier) = self.store.checkpoints(attempt).await?;
+        let every = self.shared.checkpoint_every;
+        let files = Files {
+            initial_weights: row.spec.initial_weights.as_ref().map(Into::into),
+            features: Some(features),
+            checkpoints: Some(CheckpointFiles { directory: checkpoints, earlier, every }),
+        };
         Ok(Job { run, spec: row.spec, directory, data: self.store.training_data(row.dataset_id).await?, files })
     }
 
@@ -132,7 +140,10 @@ impl Queue {
         match completion {
             Completion::Succeeded { epoch, artifacts } => {
                 match results::outcomes(&self.store, attempt, run, &artifacts).await {
-                    Ok(outcomes) => self.store.succeed(attempt, epoch, (&artifacts, &outcomes), now).await?,
+                    Ok(outcomes) => {
+                        self.store.succeed(attempt, epoch, (&artifacts, &outcomes), now).await?;
+                        self.store.drop_checkpoints(attempt).await?;
+                    }
                     Err(error @ (Error::Invalid(_) | Error::NotFound(_))) => {
                         self.store.end(attempt, Ending::Failed(error.to_string()), now).await?;
                     }
@@ -141,6 +152,7 @@ impl Queue {
             }
             Completion::Failed { error } => self.store.end(attempt, Ending::Failed(error), now).await?,
             Completion::Canceled => self.store.end(attempt, Ending::Canceled, now).await?,
+            Completion::Released => self.store.end(attempt, Ending::Released, now).await?,
         }
         self.changed(run);
         Ok(())
