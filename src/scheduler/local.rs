@@ -22,6 +22,8 @@ use crate::{
 
 /// How long a worker that was asked to stop is waited for: a step, then the checkpoint of a large network.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long a canceled run is shown as running when its worker takes its time.
+const PROMPT: Duration = Duration::from_millis(1500);
 
 /// How the attempt ended, unless the worker has told so itself: then nobody asks for the returned value. An error means that
 /// there was no worker at all.
@@ -39,6 +41,11 @@ pub(super) async fn supervise(
     let exit = tokio::select! {
         exit = child.wait() => exit,
         () = canceled(queue, claim) => {
+            if tokio::time::timeout(PROMPT, child.wait()).await.is_err() {
+                // Another one that fails is tried again by the caller.
+                let _ = queue.store.end(claim.attempt, Ending::Canceled, Timestamp::now()).await;
+                queue.changed(claim.run);
+            }
             end(&mut child).await;
             return Ok(Ending::Canceled);
         }

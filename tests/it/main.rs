@@ -7,4 +7,5 @@ mod journey;
 mod pages;
 mod store;
 mod support;
+mod survival;
 mod training;
