@@ -5,6 +5,7 @@
 
 mod comparison;
 mod dataset;
+mod disk;
 mod figure;
 mod outcomes;
 mod paper;
@@ -15,6 +16,7 @@ mod run;
 
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
+pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
 pub use outcomes::{OutcomeItem, OutcomePage, OutcomeQuery, ScoredLabel};
 pub use paper::{PaperTable, paper_tables};
@@ -23,7 +25,10 @@ pub use reports::{IndicesQuery, Reports, RunQuery};
 pub use rule::{RuleQuery, rule_words};
 pub use run::{IndicesReport, RunBrief, RunReport, RunResults};
 
-pub use crate::domain::{EpochPoint, LogLine, Progress};
+pub use crate::{
+    domain::{EpochPoint, LogLine, Progress},
+    store::DiskUsage,
+};
 
 use serde::{Deserialize, Serialize};
 

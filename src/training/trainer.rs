@@ -43,6 +43,8 @@ macro_rules! go_on {
     };
 }
 
+mod finish;
+
 pub(super) fn train(
     spec: &RunSpec,
     data: &TrainingData,
@@ -52,7 +54,7 @@ pub(super) fn train(
 ) -> Stoppable<Trained> {
     let mut trainer = Trainer::new(spec, data, files, device)?;
     go_on!(observer.on(trainer.started(data.test.len())));
-    go_on!(trainer.resume(observer)?);
+    go_on!(trainer.begin(files, observer)?);
     let trained = trainer.epochs(observer)?;
     // A run that is stopped loses nothing; and what follows may take long.
     let saved = trainer.save(observer);
@@ -96,13 +98,6 @@ impl<'a> Trainer<'a> {
         }
         let batch_size = spec.batch_size.min(train.len());
         let model = Classifier::new(ModelSpec::of(spec, &data.taxonomy), spec.seed, DType::F32, device)?;
-        match (&spec.initial_weights, &files.initial_weights) {
-            (None, _) => {}
-            (Some(_), Some(path)) => model.load_backbone(path)?,
-            (Some(name), None) => {
-                return Err(TrainingError::Specification(format!("initial_weights: the file of {name} is not known")));
-            }
-        }
         let optimizer = Optimizer::new(spec, model.params())?;
         let checkpoints = files.checkpoints.clone().map(|files| Checkpoints::new(files, spec, data));
         Ok(Self {
@@ -137,17 +132,26 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Goes on from a checkpoint, if there is one.
-    fn resume(&mut self, observer: &mut dyn Observer) -> Stoppable<()> {
-        let Some(checkpoints) = &mut self.checkpoints else { return Ok(ControlFlow::Continue(())) };
-        for reason in checkpoints.load(self.spec, &mut self.state)? {
-            go_on!(observer.on(TrainingEvent::Warning { text: format!("a checkpoint is not gone on from: {reason}") }));
+    /// Goes on from a checkpoint; without one, starts from the initial weights.
+    fn begin(&mut self, files: &Files, observer: &mut dyn Observer) -> Stoppable<()> {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            for reason in checkpoints.load(self.spec, &mut self.state)? {
+                let text = format!("a checkpoint is not gone on from: {reason}");
+                go_on!(observer.on(TrainingEvent::Warning { text }));
+            }
+            let Position { epochs, step, ref ended, .. } = self.state.position;
+            if (epochs, step) != (0, 0) {
+                return Ok(observer.on(TrainingEvent::Resumed { epochs, step, ended: ended.clone() }));
+            }
         }
-        let Position { epochs, step, ended, .. } = &self.state.position;
-        if (*epochs, *step) == (0, 0) {
-            return Ok(ControlFlow::Continue(()));
+        match (&self.spec.initial_weights, &files.initial_weights) {
+            (None, _) => {}
+            (Some(_), Some(path)) => self.state.model.load_backbone(path)?,
+            (Some(name), None) => {
+                return Err(TrainingError::Specification(format!("initial_weights: the file of {name} is not known")));
+            }
         }
-        Ok(observer.on(TrainingEvent::Resumed { epochs: *epochs, step: *step, ended: ended.clone() }))
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Writes a checkpoint. A run that cannot is worth going on with.
@@ -341,55 +345,6 @@ impl<'a> Trainer<'a> {
         let tensor = |values: &[f32]| Tensor::from_slice(values, (n, values.len() / n), self.device);
         let output = Output { fine: logits.fine.as_deref().map(tensor).transpose()?, coarse: tensor(&logits.coarse)? };
         Ok(Some(number(&self.loss.loss(&output, &self.targets(&self.validation)?)?.total)?))
-    }
-
-    /// Percentiles over the images learned from, then the scores of validation and test, all of the epoch that is kept.
-    fn finish(mut self, test: &[Sample], observer: &mut dyn Observer) -> Stoppable<Trained> {
-        let Kept { epoch, weights, logits } = std::mem::take(&mut self.state.selection.kept);
-        if let Some(weights) = weights {
-            weights.restore()?;
-        }
-        go_on!(observer.on(TrainingEvent::Kept { epoch, trained: self.state.position.epochs }));
-        let samples = self.samples.clone();
-        let train = std::mem::take(&mut self.train);
-        let percentiles = match self.state.model.spec().activation {
-            Some(_) => {
-                let logits = match self.frozen.features(&train)? {
-                    Some(features) => head(&self.state.model, &features)?,
-                    None => go_on!(self.reported(Split::Train, &samples, &train, observer)?),
-                };
-                Percentiles::of(&logits.fine.unwrap_or_default(), self.state.model.spec().fine_count)
-            }
-            None => Percentiles::default(),
-        };
-        let validation = evaluation::scores(&self.state.model, Split::Validation, self.ids(), logits, &percentiles)?;
-        let test: Arc<[Sample]> = test.into();
-        let order: Vec<usize> = (0..test.len()).collect();
-        let logits = go_on!(self.reported(Split::Test, &test, &order, observer)?);
-        let ids = test.iter().map(|sample| sample.source_id).collect();
-        let test = evaluation::scores(&self.state.model, Split::Test, ids, logits, &percentiles)?;
-        Ok(ControlFlow::Continue(Trained { model: self.state.model, epoch, scores: vec![validation, test] }))
-    }
-
-    fn reported(
-        &mut self,
-        split: Split,
-        samples: &Arc<[Sample]>,
-        order: &[usize],
-        observer: &mut dyn Observer,
-    ) -> Stoppable<Logits> {
-        let total = order.len();
-        let mut throttle = std::mem::take(&mut self.throttle);
-        let mut progress = |done| {
-            if done == total || throttle.ready() {
-                observer.on(TrainingEvent::Evaluating { split, done, total })
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
-        let logits = self.logits(samples, order, &mut progress);
-        self.throttle = throttle;
-        logits
     }
 
     fn logits(

@@ -95,9 +95,8 @@ fn a_run_survives_whatever_ends_its_process_and_leaves_the_same_weights() {
 
     let report = server.wait(run);
     assert_eq!(report["status"], "succeeded", "{report}");
-    let goes_on = |attempt: &&str| attempt.starts_with("goes on from ");
     let log = log(&report);
-    assert_eq!(log.iter().copied().filter(|line| goes_on(&line)).count(), 4, "{log:#?}");
+    assert_eq!(log.iter().filter(|line| line.starts_with("goes on from ")).count(), 4, "{log:#?}");
     assert!(log.iter().any(|line| line.starts_with("the worker was killed (signal 9)")), "{log:#?}");
     assert_eq!(course(&report), course(&expected), "the curve is whole");
     assert_eq!(report["kept_epoch"], expected["kept_epoch"]);
@@ -116,8 +115,24 @@ fn a_canceled_run_keeps_its_checkpoint_until_it_is_deleted() {
     assert_eq!(server.post(&format!("/api/v1/runs/{run}/cancel"), &Value::Null).0, 202);
     assert_eq!(server.wait(run)["status"], "canceled");
     assert_eq!(checkpoints(&server, run, 1).len(), 1);
+    // It is shown what it takes, and freed with the run.
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    let attempt = server.data.path().join(format!("runs/{run}/attempt-1/checkpoints"));
+    let bytes: u64 = fs::read_dir(attempt).unwrap().map(|entry| size(&entry.unwrap().path())).sum();
+    assert!(bytes > 1_000_000);
+    let disk = || server.get("/api/v1/disk").1;
+    let (_, report) = server.get(&format!("/api/v1/runs/{run}"));
+    let (_, listing) = server.get("/api/v1/runs");
+    for found in [&report["disk_bytes"], &listing["items"][0]["disk_bytes"], &disk()["runs_bytes"]] {
+        assert_eq!(*found, bytes);
+    }
+    let words = twograin::report::bytes_words(bytes);
+    for page in [format!("/runs/{run}"), "/runs".into()] {
+        assert!(server.page(&page).contains(&words), "{page} does not say {words}");
+    }
     let (status, _) = server.send(Client::new().delete(format!("{}/api/v1/runs/{run}", server.url)));
     assert_eq!((status, server.data.path().join(format!("runs/{run}")).exists()), (204, false));
+    assert_eq!(disk()["runs_bytes"], 0);
 }
 
 #[test]

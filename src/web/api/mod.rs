@@ -26,5 +26,6 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/outcomes", get(runs::outcomes))
         .route("/runs/{id}/events", get(runs::events_of_one))
         .route("/events", get(runs::events))
+        .route("/disk", get(health::disk))
         .route("/predictions", post(predictions::create).layer(DefaultBodyLimit::max(upload::BODY_LIMIT)))
 }

@@ -43,11 +43,13 @@ impl Observer for Watch {
 
 impl Watch {
     fn warnings(&self) -> Vec<&str> {
-        let text = |event| match event {
-            &TrainingEvent::Warning { ref text } => Some(&**text),
-            _ => None,
-        };
-        self.events.iter().filter_map(text).collect()
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                TrainingEvent::Warning { text } => Some(&**text),
+                _ => None,
+            })
+            .collect()
     }
 
     fn resumed(&self) -> Option<(usize, usize)> {
@@ -93,8 +95,8 @@ impl Run<'_> {
     fn attempt(&self, number: usize, watch: &mut Watch) -> Option<Left> {
         let files = Files {
             initial_weights: None,
-            // Features on disk are those that were computed: with them, 2 attempts in 3 differ.
-            features: (number % 3 != 0)
+            // Features from disk are those that would be computed: the third attempt does.
+            features: (number != 3)
                 .then(|| FeatureCache { directory: self.folder.join("features"), limit_bytes: 1 << 30 }),
             checkpoints: Some(self.checkpoints(number)),
         };
@@ -113,6 +115,12 @@ impl Run<'_> {
     }
 }
 
+/// A new folder.
+fn made(path: PathBuf) -> PathBuf {
+    fs::create_dir(&path).unwrap();
+    path
+}
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Runs to its end at once; then from each moment on that it can be stopped at.
@@ -123,18 +131,12 @@ fn goes_on_exactly(backbone: Backbone, change: impl Fn(&mut Fields)) {
         (spec.epochs, spec.batch_size, spec.augmentation) = (3, 10, Augmentation::CropFlip);
         change(spec);
     });
-    let run = |name: String| (folder.path().join(&name), name);
-    let in_folder = |folder: &Path| {
-        fs::create_dir(folder).unwrap();
-    };
-    let (whole, _) = run("whole".into());
-    in_folder(&whole);
+    let whole = made(folder.path().join("whole"));
     let (expected, watch) = Run { spec: spec.clone(), data: &data, folder: &whole, every: HOUR }.to_its_end(1);
     let steps = watch.steps;
     assert!(steps >= 6, "{steps} steps");
     for stop in 1..=steps {
-        let (place, _) = run(format!("stop-{stop}"));
-        in_folder(&place);
+        let place = made(folder.path().join(format!("stop-{stop}")));
         let run = Run { spec: spec.clone(), data: &data, folder: &place, every: HOUR };
         let mut watch = Watch { after_steps: Some(stop), ..Watch::default() };
         assert!(run.attempt(1, &mut watch).is_none());
@@ -236,14 +238,15 @@ fn the_last_two_checkpoints_are_there_and_earlier_attempts_make_room() {
     assert_eq!(files(&run, 1).len() + files(&run, 2).len(), 4 + 2);
 }
 
+type Damage = fn(&Path);
+
 #[test]
 fn a_damaged_checkpoint_gives_way_to_the_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path(), 48);
-    let whole = folder.path().join("whole");
-    fs::create_dir(&whole).unwrap();
+    let whole = made(folder.path().join("whole"));
     let expected = interrupted(&whole, &data, 5).to_its_end(2).0;
-    let damages: [(fn(&Path), &str); 4] = [
+    let damages: [(Damage, &str); 4] = [
         (
             |path| {
                 let mut bytes = fs::read(path).unwrap();
@@ -264,8 +267,7 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
         ),
     ];
     for (index, (damage, says)) in damages.into_iter().enumerate() {
-        let place = folder.path().join(index.to_string());
-        fs::create_dir(&place).unwrap();
+        let place = made(folder.path().join(index.to_string()));
         let run = interrupted(&place, &data, 5);
         damage(&files(&run, 1)[1]);
         let (found, watch) = run.to_its_end(2);
@@ -276,8 +278,7 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
     }
     // With all of them damaged, or the kept weights that they name, it starts over.
     for damaged in [&[0, 1][..], &[2]] {
-        let place = folder.path().join(format!("{damaged:?}"));
-        fs::create_dir(&place).unwrap();
+        let place = made(folder.path().join(format!("{damaged:?}")));
         let run = interrupted(&place, &data, 5);
         let all = files(&run, 1);
         damaged.iter().for_each(|&index| fs::write(&all[index], "damaged").unwrap());
@@ -323,12 +324,8 @@ fn a_checkpoint_that_cannot_be_written_costs_no_run() {
 fn a_run_that_is_stopped_after_training_trains_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path(), 48);
-    let run = |name: &str| {
-        let folder = folder.path().join(name);
-        fs::create_dir(&folder).unwrap();
-        let spec = spec(Backbone::ResNetTiny, Objective::TopKSoftmax, |spec| spec.keep = Keep::BestLoss);
-        (spec, folder)
-    };
+    let spec = spec(Backbone::ResNetTiny, Objective::TopKSoftmax, |spec| spec.keep = Keep::BestLoss);
+    let run = |name: &str| (spec.clone(), made(folder.path().join(name)));
     let (spec, whole) = run("whole");
     let (expected, _) = Run { spec, data: &data, folder: &whole, every: HOUR }.to_its_end(1);
     let stops: [fn(&TrainingEvent) -> bool; 3] = [
