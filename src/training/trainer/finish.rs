@@ -14,6 +14,9 @@ use crate::{
 impl Trainer<'_> {
     /// Percentiles over the images learned from, then the scores of validation and test, all of the epoch that is kept.
     pub(super) fn finish(mut self, test: &[Sample], observer: &mut dyn Observer) -> Stoppable<Trained> {
+        // As they were in the last epoch, also if an earlier attempt trained it: from features come other last bits.
+        self.frozen.set_groups(self.spec.unfreeze.frozen(self.spec.backbone, self.state.position.epochs));
+        go_on!(self.prepare_features(observer)?);
         let Kept { epoch, weights, logits } = std::mem::take(&mut self.state.selection.kept);
         if let Some(weights) = weights {
             weights.restore()?;

@@ -324,21 +324,25 @@ fn a_checkpoint_that_cannot_be_written_costs_no_run() {
 fn a_run_that_is_stopped_after_training_trains_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path(), 48);
-    let spec = spec(Backbone::ResNetTiny, Objective::TopKSoftmax, |spec| spec.keep = Keep::BestLoss);
-    let run = |name: &str| (spec.clone(), made(folder.path().join(name)));
-    let (spec, whole) = run("whole");
-    let (expected, _) = Run { spec, data: &data, folder: &whole, every: HOUR }.to_its_end(1);
     let stops: [fn(&TrainingEvent) -> bool; 3] = [
         |event| matches!(event, TrainingEvent::EpochEnded { epoch: 2, .. }),
         |event| matches!(event, TrainingEvent::Kept { .. }),
         |event| matches!(event, TrainingEvent::Evaluating { .. }),
     ];
-    for (index, stop) in stops.into_iter().enumerate() {
-        let (spec, folder) = run(&index.to_string());
-        let run = Run { spec, data: &data, folder: &folder, every: HOUR };
-        assert!(run.attempt(1, &mut Watch { at_event: Some(stop), ..Watch::default() }).is_none());
-        let (found, watch) = run.to_its_end(2);
-        assert_eq!((watch.resumed(), watch.steps), (Some((2, 0)), 0));
-        assert!(found == expected);
+    for unfreeze in ["all", "layer4@2", "none"] {
+        let spec = spec(Backbone::ResNetTiny, Objective::TopKSoftmax, |spec| {
+            (spec.keep, spec.unfreeze) = (Keep::BestLoss, unfreeze.parse().unwrap());
+        });
+        let place = |name: &str| made(folder.path().join(format!("{unfreeze}-{name}")));
+        let whole = place("whole");
+        let (expected, _) = Run { spec: spec.clone(), data: &data, folder: &whole, every: HOUR }.to_its_end(1);
+        for (index, stop) in stops.into_iter().enumerate() {
+            let folder = place(&index.to_string());
+            let run = Run { spec: spec.clone(), data: &data, folder: &folder, every: HOUR };
+            assert!(run.attempt(1, &mut Watch { at_event: Some(stop), ..Watch::default() }).is_none());
+            let (found, watch) = run.to_its_end(2);
+            assert_eq!((watch.resumed(), watch.steps), (Some((2, 0)), 0));
+            assert!(found == expected, "{unfreeze}, stop {index}");
+        }
     }
 }
