@@ -48,7 +48,7 @@ const COPIES: usize = 2;
 pub struct CheckpointFiles {
     /// Of this attempt alone; it is made when needed, in a directory that exists.
     pub directory: PathBuf,
-    /// Of earlier attempts at the same run. They are deleted when this one has enough of its own.
+    /// Of earlier attempts at the same run. What is there is deleted when it is not needed any more.
     pub earlier: Vec<PathBuf>,
     /// In the middle of an epoch, after this time.
     pub every: Duration,
@@ -115,7 +115,7 @@ pub(super) struct Checkpoints {
     last: Instant,
     /// Epochs and step of the newest one.
     saved: (usize, usize),
-    /// Those of this attempt, oldest first, each with the file of kept weights that it names.
+    /// The one that was gone on from, then those of this attempt, each with the file of kept weights that it names.
     written: Vec<(PathBuf, Option<PathBuf>)>,
     /// The newest file of kept weights, and their epoch.
     kept: Option<(usize, PathBuf)>,
@@ -203,8 +203,11 @@ impl Checkpoints {
         let needed = |path: &PathBuf| {
             self.written.iter().any(|(checkpoint, kept)| checkpoint == path || kept.as_ref() == Some(path))
         };
-        list(&self.files.directory).filter(|path| !needed(path)).for_each(|path| drop(fs::remove_file(path)));
-        self.files.earlier.drain(..).for_each(|directory| drop(fs::remove_dir_all(directory)));
+        for directory in self.files.earlier.iter().chain([&self.files.directory]) {
+            list(directory).filter(|path| !needed(path)).for_each(|path| drop(fs::remove_file(path)));
+        }
+        // Of the directories only those go that are empty now.
+        self.files.earlier.retain(|directory| fs::remove_dir(directory).is_err());
     }
 
     /// Goes on from the furthest checkpoint that is whole and of this run, if there is one. Returns why others were not taken;
@@ -220,10 +223,9 @@ impl Checkpoints {
                     let own = path.parent() == Some(&self.files.directory);
                     let kept = opened.kept.as_ref().map(|(path, _)| path.clone());
                     opened.apply(spec, state).map_err(|source| CheckpointError { path: path.clone(), source })?;
-                    if own {
-                        self.kept = kept.clone().map(|path| (state.selection.kept.epoch, path));
-                        self.written.push((path.clone(), kept));
-                    }
+                    // A checkpoint names files beside it alone.
+                    self.kept = kept.clone().filter(|_| own).map(|path| (state.selection.kept.epoch, path));
+                    self.written.push((path.clone(), kept));
                     self.saved = *moment;
                     break;
                 }

@@ -73,7 +73,7 @@ fn left(directory: &Path) -> [Vec<u8>; 3] {
 #[test]
 fn a_run_survives_whatever_ends_its_process_and_leaves_the_same_weights() {
     let server = TestServer::with_scenes();
-    let epochs = 80;
+    let epochs = 100;
     let undisturbed = server.submit(&body(epochs));
     let expected = server.wait(undisturbed);
     assert_eq!(expected["status"], "succeeded", "{expected}");
