@@ -100,7 +100,7 @@ enum Refusal {
     Damaged,
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
-    #[error("version {0} of twograin wrote it, and this is {version}", version = env!("CARGO_PKG_VERSION"))]
+    #[error("version {0} of twograin wrote it, and this one may compute otherwise")]
     Version(String),
     #[error("it belongs to another specification or other images")]
     Other,

@@ -10,7 +10,7 @@ use twograin::{
         spec::{Augmentation, Backbone, Fields, Keep, Objective, Optimizer, Sampling},
     },
     evaluation::FeatureCache,
-    exchange::Scores,
+    exchange::{Scores, Sha256Hex},
     training::{CheckpointFiles, Files, Fit, Observer, TrainingEvent, fit},
 };
 
@@ -306,6 +306,24 @@ fn a_checkpoint_of_something_else_is_refused() {
         assert!(watch.warnings()[0].contains("it belongs to another specification or other images"));
         fs::remove_dir_all(other.checkpoints(2).directory).unwrap();
     }
+}
+
+#[test]
+fn a_checkpoint_of_another_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 48);
+    let run = interrupted(folder.path(), &data, 5);
+    let [_, last, _] = &files(&run, 1)[..] else { panic!() };
+    let mut bytes = fs::read(last).unwrap();
+    let version = env!("CARGO_PKG_VERSION").as_bytes();
+    let at = bytes.windows(version.len()).position(|part| part == version).unwrap();
+    bytes[at] = b'9';
+    let place = last.with_file_name(format!("00001-0000002-{}.safetensors", Sha256Hex::of(&bytes)));
+    fs::write(place, bytes).unwrap();
+    fs::remove_file(last).unwrap();
+    let (_, watch) = run.to_its_end(2);
+    assert_eq!(watch.resumed(), Some((1, 1)));
+    assert!(watch.warnings()[0].contains(" of twograin wrote it"), "{:?}", watch.warnings());
 }
 
 #[test]
