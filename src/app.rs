@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     report::Reports,
     scheduler::{self, Queue},
-    services::{Activity, Images, Predictor, Services},
+    services::{Activity, Images, Predictor, Services, Weights},
     store::{Store, StoreConfig},
     web,
 };
@@ -57,6 +57,7 @@ impl Server {
             queue: queue.clone(),
             predictor: Predictor::new(store.clone()),
             images: Images::new(store.clone()),
+            weights: Weights::new(&store),
             activity: watched,
         };
         let security = web::Security { loopback_only: address.ip().is_loopback() };

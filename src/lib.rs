@@ -8,11 +8,13 @@
 //! What each module must not know keeps it small, and `tests/it/architecture.rs` keeps it so:
 //!
 //! - [`domain`] and [`analysis`] are pure: no database, no web, no runtime, no tensors.
-//! - [`dataset`], [`model`], [`training`], [`evaluation`], [`explanation`] and [`inference`] know nothing of store, scheduler and web.
+//! - [`dataset`], [`model`], [`weights`], [`training`], [`evaluation`], [`explanation`] and [`inference`] know nothing of store,
+//!   scheduler and web.
 //! - SQL stands in [`store`] alone, axum and askama in [`web`] alone; [`report`] has neither SQL nor tensors.
 //! - There is no unsafe code but in the crate `twograin-ops`.
 //!
-//! [`app`] puts the parts together for a server, [`cli`] for a terminal; [`benchmark`] times the arithmetic. `ARCHITECTURE.md` tells the reasons.
+//! [`app`] puts the parts together for a server, [`cli`] for a terminal; [`benchmark`] times the arithmetic, [`experiment`] plans
+//! sets of runs. `ARCHITECTURE.md` tells the reasons.
 
 pub mod analysis;
 pub mod app;
@@ -25,6 +27,7 @@ pub mod domain;
 pub mod error;
 pub mod evaluation;
 pub mod exchange;
+pub mod experiment;
 pub mod explanation;
 pub mod inference;
 pub mod model;
@@ -35,4 +38,5 @@ pub mod services;
 pub mod store;
 pub mod training;
 pub mod web;
+pub mod weights;
 pub mod worker;

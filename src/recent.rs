@@ -6,7 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// The values used last, by a key that is the hash of their content: an entry is never out of date. Clones share it.
+/// The values used last, by a key whose value never changes, such as a hash of the content: an entry is never out of date.
+/// Clones share it.
 #[derive(Clone)]
 pub struct Recent<V> {
     capacity: usize,

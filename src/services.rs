@@ -12,12 +12,13 @@ use crate::{
     explanation::{Head, coarse_only_path, decision_path},
     inference::{Classifiers, InferenceError, ModelFile},
     model::ModelSpec,
-    report::{Prediction, Reports, RuleQuery},
+    report::{Listing, Prediction, Reports, RuleQuery},
     store::Store,
+    weights::{Library, Listed},
     worker::protocol::ArtifactKind,
 };
 
-pub use crate::scheduler::Queue;
+pub use crate::{scheduler::Queue, store::Submitted};
 
 /// Longer side of a gallery's thumbnail, in pixels.
 const THUMBNAIL_SIDE: u32 = 240;
@@ -35,6 +36,8 @@ pub struct Services {
     pub predictor: Predictor,
     /// Files of the data sets' images.
     pub images: Images,
+    /// Backbone weights to start from.
+    pub weights: Weights,
     /// Something long that the server itself is doing.
     pub activity: watch::Receiver<Option<Activity>>,
 }
@@ -105,6 +108,28 @@ impl Predictor {
             _ => coarse_only_path(&logits.coarse),
         };
         Ok(Prediction::of(row, &taxonomy, classified.size, &path, options.top.unwrap_or(TOP)))
+    }
+}
+
+/// Backbone weights that runs can start from.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    library: Library,
+}
+
+impl Weights {
+    /// Those in the data directory of `store`.
+    pub fn new(store: &Store) -> Self {
+        Self { library: Library::new(store.data_dir()) }
+    }
+
+    /// What is installed, and what `twograin weights fetch` would install.
+    pub async fn list(&self) -> Result<Listing<Listed>> {
+        let library = self.library.clone();
+        let listed = tokio::task::spawn_blocking(move || library.list()).await;
+        let listed = listed.map_err(|error| Error::internal("the weights were not listed", error))?;
+        let items = listed.map_err(|error| Error::internal("the weights were not listed", error))?;
+        Ok(Listing { items, next_cursor: None })
     }
 }
 

@@ -19,6 +19,15 @@ pub struct Interval {
     pub dropped: usize,
 }
 
+/// A figure and its interval, each `None` where it is undefined.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Estimate {
+    /// The figure.
+    pub value: Option<f64>,
+    /// What is known of its uncertainty.
+    pub interval: Option<Interval>,
+}
+
 /// 0.975 quantile of the standard normal distribution.
 const Z: f64 = 1.959963984540054;
 
@@ -43,32 +52,57 @@ pub fn wilson(successes: u64, trials: u64) -> Option<Interval> {
 /// Percentile bootstrap of IF1: images resampled with replacement, which is a multinomial draw over the four outcomes.
 /// `None` where IF1 is undefined for the counts themselves.
 pub fn bootstrap_if1(counts: Counts, seed: u64) -> Option<Interval> {
-    counts.indices().if1?;
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut values: Vec<f64> = (0..RESAMPLES).filter_map(|_| multinomial(counts, &mut rng).indices().if1).collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let (low, high) = (quantile(&values, 0.025)?, quantile(&values, 0.975)?);
-    Some(Interval { low, high, degenerate: low == high, dropped: RESAMPLES - values.len() })
+    let outcomes = Outcome::ALL.map(|outcome| counts.get(outcome));
+    let [if1] = bootstrap(outcomes, seed, |drawn| [Counts::from(drawn).indices().if1]);
+    if1.interval
 }
 
-/// As many images as `counts` has, each of an outcome drawn with the outcomes' shares: binomials, one after the other, of
-/// what is left.
-fn multinomial(counts: Counts, rng: &mut ChaCha8Rng) -> Counts {
-    let mut left = (counts.total(), counts.total());
-    let [ftct, ftcf, ffct, ffcf] = Outcome::ALL.map(|outcome| {
-        let (images, weight) = left;
-        let share = counts.get(outcome);
-        let drawn = match (images, share) {
+/// Percentile bootstrap of several figures of the same counts. Each of [`RESAMPLES`] times as many things as were counted
+/// are drawn, each of a kind drawn with the kinds' shares, and all figures are taken of what was drawn.
+pub fn bootstrap<const KINDS: usize, const FIGURES: usize>(
+    counts: [u64; KINDS],
+    seed: u64,
+    figures: impl Fn([u64; KINDS]) -> [Option<f64>; FIGURES],
+) -> [Estimate; FIGURES] {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut drawn: [Vec<f64>; FIGURES] = std::array::from_fn(|_| Vec::with_capacity(RESAMPLES));
+    for _ in 0..RESAMPLES {
+        for (drawn, figure) in drawn.iter_mut().zip(figures(multinomial(counts, &mut rng))) {
+            drawn.extend(figure);
+        }
+    }
+    let mut values = figures(counts).into_iter();
+    drawn.map(|drawn| Estimate::of(values.next().flatten(), drawn, RESAMPLES))
+}
+
+impl Estimate {
+    /// A figure and the middle 95% of what it was in the resamples that define it, out of `resamples`.
+    pub(super) fn of(value: Option<f64>, mut drawn: Vec<f64>, resamples: usize) -> Self {
+        drawn.sort_unstable_by(f64::total_cmp);
+        let ends = value.and(quantile(&drawn, 0.025)).zip(quantile(&drawn, 0.975));
+        let dropped = resamples - drawn.len();
+        let interval = ends.map(|(low, high)| Interval { low, high, degenerate: low == high, dropped });
+        Self { value, interval }
+    }
+}
+
+/// As many things as `counts` has, each of a kind drawn with the kinds' shares: binomials, one after the other, of what is
+/// left.
+fn multinomial<const KINDS: usize>(counts: [u64; KINDS], rng: &mut ChaCha8Rng) -> [u64; KINDS] {
+    let total: u64 = counts.iter().sum();
+    let mut left = (total, total);
+    counts.map(|share| {
+        let (things, weight) = left;
+        let drawn = match (things, share) {
             (0, _) | (_, 0) => 0,
-            (images, share) if share == weight => images,
-            (images, share) => {
-                Binomial::new(images, share as f64 / weight as f64).map_or(0, |binomial| binomial.sample(rng))
+            (things, share) if share == weight => things,
+            (things, share) => {
+                Binomial::new(things, share as f64 / weight as f64).map_or(0, |binomial| binomial.sample(rng))
             }
         };
-        left = (images - drawn, weight - share);
+        left = (things - drawn, weight - share);
         drawn
-    });
-    Counts { ftct, ftcf, ffct, ffcf }
+    })
 }
 
 /// The `q`-quantile of ascending values, linearly interpolated (numpy's default, Hyndman and Fan's type 7).

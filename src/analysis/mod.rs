@@ -2,6 +2,10 @@
 
 pub mod decide;
 pub mod interval;
+pub mod paired;
+pub mod ranking;
 
 pub use decide::{Decision, Truth, decide, decide_all, tally};
-pub use interval::{Interval, bootstrap_if1, wilson};
+pub use interval::{Estimate, Interval, bootstrap_if1, wilson};
+pub use paired::{Agreement, McNemar, McNemarMethod, Transitions};
+pub use ranking::{LabelCounts, Precisions, Ranking, average_precisions, label_counts};

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -9,6 +10,7 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use super::{
     failure::Failure,
@@ -16,8 +18,11 @@ use super::{
     submit::one_of,
 };
 use crate::{
-    benchmark::{Case, Pass, Row, measure},
-    domain::{RunSpec, spec::Backbone},
+    benchmark::{Case, LoaderCase, Pass, Row, measure, measure_loader},
+    domain::{
+        RunSpec,
+        spec::{Augmentation, Backbone},
+    },
     training::environment,
 };
 
@@ -26,7 +31,8 @@ pub const EXAMPLES: &str = "\
 Examples:
   twograin bench                                            every backbone, in some minutes
   twograin bench --backbone resnet34 --pass train --json    one row for a script
-  twograin bench --batch 8 --input-size 64 --threads 4      other sizes than those of the paper";
+  twograin bench --batch 8 --input-size 64 --threads 4      other sizes than those of the paper
+  twograin bench --loader photos --threads 2                how fast these images are decoded and augmented";
 
 /// What is measured, and how.
 #[derive(Args, Clone, Debug)]
@@ -56,6 +62,15 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=3600))]
     seconds: u32,
 
+    /// Measure instead how fast the images of this directory and its folders are loaded for training, in batches of 32
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["backbones", "passes"])]
+    loader: Option<PathBuf>,
+
+    /// What is done to the images of --loader
+    #[arg(long, value_name = "KIND", default_value = "crop-flip", requires = "loader",
+        value_parser = one_of(Augmentation::ALL, Augmentation::as_str))]
+    augmentation: Augmentation,
+
     /// Print the rows as JSON
     #[arg(long)]
     json: bool,
@@ -67,6 +82,9 @@ pub struct BenchArgs {
 
 /// Measures all rows and prints them.
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
+    if let Some(directory) = &args.loader {
+        return bench_loader(directory, args);
+    }
     let cases = cases(args)?;
     let mut rows = Vec::new();
     if let (true, [case]) = (args.here, cases.as_slice()) {
@@ -75,17 +93,53 @@ pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
         let bar = bar(cases.len());
         for &case in &cases {
             bar.set_message(format!("{} {} batch {}", case.backbone, case.pass.as_str(), case.batch));
-            rows.push(measure_in_child(case, args)?);
+            rows.push(measure_in_child(case, args.threads, args.seconds)?);
             bar.inc(1);
         }
         bar.finish_and_clear();
     }
-    if args.json {
-        let text =
-            serde_json::to_string(&rows).map_err(|error| Failure::because("the rows cannot be printed", &error))?;
-        return print(&text);
+    if args.json { print_json(&rows) } else { print(&table(&rows)) }
+}
+
+fn print_json(rows: &[impl Serialize]) -> Result<(), Failure> {
+    let text = serde_json::to_string(rows).map_err(|error| Failure::because("the rows cannot be printed", &error))?;
+    print(&text)
+}
+
+fn bench_loader(directory: &Path, args: &BenchArgs) -> Result<(), Failure> {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    let threads = if args.threads == 0 { cores() } else { args.threads as usize };
+    let mut rows = Vec::new();
+    for &batch in if args.batches.is_empty() { &[32] } else { args.batches.as_slice() } {
+        let (augmentation, input_size) = (args.augmentation, args.input_size as usize);
+        let case = LoaderCase { augmentation, batch: batch as usize, input_size, threads };
+        let row = measure_loader(directory, case, Duration::from_secs(args.seconds.into()));
+        rows.push(row.map_err(|error| Failure::because("nothing was measured", &error))?);
     }
-    print(&table(&rows))
+    if args.json {
+        return print_json(&rows);
+    }
+    let mut table = Table::new(&[
+        ("FILES", Align::Right),
+        ("AUGMENTATION", Align::Left),
+        ("PIXELS", Align::Right),
+        ("BATCH", Align::Right),
+        ("THREADS", Align::Right),
+        ("IMAGES/S", Align::Right),
+        ("PEAK MIB", Align::Right),
+    ]);
+    for row in rows {
+        table.row([
+            row.files.to_string(),
+            row.augmentation.to_string(),
+            row.input_size.to_string(),
+            row.batch.to_string(),
+            row.threads.to_string(),
+            format!("{:.0}", row.images_per_second),
+            row.peak_memory_mb.map_or(UNDEFINED.to_owned(), |mb| format!("{mb:.0}")),
+        ]);
+    }
+    print(&table.render())
 }
 
 fn cases(args: &BenchArgs) -> Result<Vec<Case>, Failure> {
@@ -120,7 +174,8 @@ fn measure_here(case: Case, args: &BenchArgs) -> Result<Row, Failure> {
     row.map_err(|error| Failure::because(format!("{} {}", case.backbone, case.pass.as_str()), &error))
 }
 
-fn measure_in_child(case: Case, args: &BenchArgs) -> Result<Row, Failure> {
+/// Measures in a process of its own, with so many threads (0: one per core) and for so many seconds.
+pub(super) fn measure_in_child(case: Case, threads: u32, seconds: u32) -> Result<Row, Failure> {
     let name = format!("{} {} batch {}", case.backbone, case.pass.as_str(), case.batch);
     let failed = |error: &(dyn std::error::Error + 'static)| Failure::because(&name, error);
     let program = std::env::current_exe().map_err(|error| failed(&error))?;
@@ -129,8 +184,8 @@ fn measure_in_child(case: Case, args: &BenchArgs) -> Result<Row, Failure> {
     for (flag, value) in [
         ("--batch", case.batch.to_string()),
         ("--input-size", case.input_size.to_string()),
-        ("--threads", args.threads.to_string()),
-        ("--seconds", args.seconds.to_string()),
+        ("--threads", threads.to_string()),
+        ("--seconds", seconds.to_string()),
     ] {
         command.args([flag, &value]);
     }
@@ -215,6 +270,13 @@ mod tests {
         assert_eq!(first, [(Pass::Train, 16), (Pass::Infer, 1), (Pass::Infer, 16)]);
         let one = of(&["--backbone", "vgg16", "--pass", "infer", "--batch", "4", "--input-size", "64"]).unwrap();
         assert_eq!(one, [Case { backbone: Backbone::Vgg16, pass: Pass::Infer, batch: 4, input_size: 64 }]);
+    }
+
+    #[test]
+    fn loading_is_measured_without_a_network() {
+        assert!(Line::try_parse_from(["bench", "--loader", "photos", "--threads", "2"]).is_ok());
+        assert!(Line::try_parse_from(["bench", "--loader", "photos", "--backbone", "vgg16"]).is_err());
+        assert!(Line::try_parse_from(["bench", "--augmentation", "flip"]).is_err());
     }
 
     #[test]

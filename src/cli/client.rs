@@ -93,6 +93,11 @@ fn is_local(url: &Url) -> bool {
 }
 
 impl Client {
+    /// Whether the server is on this machine.
+    pub fn is_local(&self) -> bool {
+        is_local(&self.base)
+    }
+
     /// The address of a page, to be shown.
     pub fn page(&self, path: &str) -> String {
         format!("{}/{path}", self.shown)

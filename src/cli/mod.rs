@@ -2,16 +2,22 @@
 
 mod bench;
 mod client;
+mod compare;
 mod dataset;
+mod experiment;
 mod failure;
 mod import;
+mod labels;
 mod output;
 mod predict;
+mod rule;
 mod run;
 mod run_report;
 mod serve;
 mod submit;
+mod sweep;
 mod wait;
+mod weights;
 mod worker;
 
 use std::process::ExitCode;
@@ -78,7 +84,16 @@ enum Command {
         command: dataset::DatasetCommand,
     },
 
-    /// Submit, list, show, cancel and delete training runs
+    /// Fetch, import, list and show backbone weights that runs can start from
+    ///
+    /// Works on the data directory itself, also while a server runs on it. `run submit --initial-weights NAME` uses them.
+    #[command(after_long_help = weights::EXAMPLES)]
+    Weights {
+        #[command(subcommand)]
+        command: weights::WeightsCommand,
+    },
+
+    /// Submit, list, show, compare, cancel and delete training runs
     ///
     /// Talks to a running server.
     #[command(after_help = EXIT_CODES)]
@@ -87,6 +102,17 @@ enum Command {
         server: client::ServerArgs,
         #[command(subcommand)]
         command: run::RunCommand,
+    },
+
+    /// Make all runs of an experiment, with an estimate of its cost first
+    ///
+    /// Talks to a running server, which trains.
+    #[command(after_help = EXIT_CODES)]
+    Experiment {
+        #[command(flatten)]
+        server: client::ServerArgs,
+        #[command(subcommand)]
+        command: experiment::ExperimentCommand,
     },
 
     /// Show how a run's model decides for photographs: fine labels, contributions, category
@@ -133,7 +159,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(args) => serve::serve(args, Start::Serve),
         Command::Demo(args) => serve::serve(args, Start::Demo),
         Command::Dataset { command } => dataset::run(command),
+        Command::Weights { command } => weights::run(command),
         Command::Run { server, command } => return run::run(&server.client()?, command),
+        Command::Experiment { server, command } => return experiment::run(&server.client()?, command),
         Command::Predict { server, args } => return predict::predict(&server.client()?, &args),
         Command::Bench(args) => bench::bench(&args),
         Command::Worker(args) => worker::work(args),

@@ -7,9 +7,11 @@ use serde::Serialize;
 
 use super::{
     client::{Answer, Client},
+    compare,
     failure::Failure,
+    labels,
     output::{Align, Table, number, print},
-    run_report, submit, wait,
+    run_report, submit, sweep, wait,
 };
 use crate::{
     domain::{RunId, RunStatus},
@@ -26,9 +28,11 @@ pub enum RunCommand {
     Submit {
         #[command(flatten)]
         submit: Box<submit::SubmitArgs>,
+        #[command(flatten)]
+        sweep: sweep::SweepArgs,
         /// Wait for the end, with a progress bar on a terminal and plain lines elsewhere
         ///
-        /// Ctrl-C stops the waiting; the run goes on.
+        /// Ctrl-C stops the waiting; the run goes on. Several runs are followed one after the other.
         #[arg(long)]
         wait: bool,
         /// Print the run as the server's JSON; with --wait, as it is at the end
@@ -42,6 +46,12 @@ pub enum RunCommand {
     /// Show a run: specification, progress, indices, counts, the last lines of its log
     Show(OneRun),
 
+    /// Compare two runs on the same test images: differences with intervals, outcomes under both, McNemar's tests
+    Compare(compare::CompareArgs),
+
+    /// Show a run's fine labels one by one: average precision, precision, recall, F1
+    Labels(labels::LabelsArgs),
+
     /// Cancel a run that waits or is running
     Cancel(OneRun),
 
@@ -53,7 +63,7 @@ const SUBMIT_EXAMPLES: &str = "\
 Examples:
   twograin run submit --dataset demo --backbone resnet-tiny --objective top-k-softmax --input-size 64 --epochs 3 --wait
   twograin run submit --dataset coco --backbone resnet34 --objective sigmoid-threshold --threshold 0.6 --tag paper
-  for seed in 0 1 2; do twograin run submit --dataset demo --backbone vgg-tiny --objective coarse-only --seed $seed; done";
+  twograin run submit --dataset demo --backbone vgg-tiny --grid objective=coarse-only,top-k-softmax --seeds 0,1,2 --wait";
 
 #[derive(Args, Debug, Serialize)]
 pub struct ListArgs {
@@ -93,12 +103,20 @@ fn status_parser() -> impl TypedValueParser<Value = RunStatus> {
 /// Does what `twograin run` was asked for.
 pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
     match command {
-        RunCommand::Submit { submit, wait, json } => return submit_run(client, *submit, wait, json),
+        RunCommand::Submit { submit, sweep, wait, json } if sweep.is_one() => {
+            return submit_run(client, *submit, wait, json);
+        }
+        RunCommand::Submit { submit, sweep, wait, json } => {
+            let went_well = sweep::submit(client, *submit, &sweep, wait, json)?;
+            return Ok(if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         RunCommand::List(args) => list(client, &args)?,
         RunCommand::Show(OneRun { id, json }) => {
             let answer = client.get(&format!("api/v1/runs/{id}"), &())?;
             print(&if json { answer.text().to_owned() } else { run_report::text(&answer.parse()?) })?;
         }
+        RunCommand::Compare(args) => compare::compare(client, &args)?,
+        RunCommand::Labels(args) => labels::labels(client, &args)?,
         RunCommand::Cancel(OneRun { id, json }) => {
             let answer = client.post(&format!("api/v1/runs/{id}/cancel"), &serde_json::json!({}))?;
             acknowledge(&answer, json, || {
@@ -128,11 +146,13 @@ fn acknowledge(answer: &Answer, json: bool, sentence: impl FnOnce() -> String) -
 }
 
 fn submit_run(client: &Client, submit: submit::SubmitArgs, wait: bool, json: bool) -> Result<ExitCode, Failure> {
-    let answer = client.post("api/v1/runs", &submit.body()?)?;
+    let body = submit.body()?;
+    sweep::needed(&body, &serde_json::Map::new())?;
+    let answer = client.post("api/v1/runs", &body)?;
     let run: RunReport = answer.parse()?;
     let id = run.brief.id;
     if wait {
-        let (answer, run) = wait::until_the_end(client, id)?;
+        let Some((answer, run)) = wait::until_the_end(client, &[id])?.pop() else { return Ok(ExitCode::FAILURE) };
         print(&if json { answer.text().to_owned() } else { run_report::text(&run) })?;
         return Ok(match run.brief.status {
             RunStatus::Succeeded => ExitCode::SUCCESS,
@@ -158,6 +178,13 @@ fn list(client: &Client, args: &ListArgs) -> Result<(), Failure> {
     if listing.items.is_empty() {
         return print("No runs. Submit one with `twograin run submit`.");
     }
+    let more =
+        listing.next_cursor.map_or_else(String::new, |cursor| format!("There are more: add --cursor {cursor}\n"));
+    print(&format!("{}{more}", table(&listing.items)))
+}
+
+/// One line for each run.
+pub(super) fn table<'a>(runs: impl IntoIterator<Item = &'a RunBrief>) -> String {
     let mut table = Table::new(&[
         ("id", Align::Right),
         ("status", Align::Left),
@@ -168,7 +195,7 @@ fn list(client: &Client, args: &ListArgs) -> Result<(), Failure> {
         ("coarse", Align::Right),
         ("name", Align::Left),
     ]);
-    for run in &listing.items {
+    for run in runs {
         let status = match (run.status, &run.progress) {
             (RunStatus::Running, Some(progress)) => format!("running {:.0}%", progress.fraction * 100.0),
             (status, _) => status.to_string(),
@@ -184,7 +211,5 @@ fn list(client: &Client, args: &ListArgs) -> Result<(), Failure> {
             run.name.clone(),
         ]);
     }
-    let more =
-        listing.next_cursor.map_or_else(String::new, |cursor| format!("There are more: add --cursor {cursor}\n"));
-    print(&format!("{}{more}", table.render()))
+    table.render()
 }

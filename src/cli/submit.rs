@@ -18,13 +18,13 @@ use crate::domain::spec::{
 pub struct SubmitArgs {
     /// Data set to train and test on, as `twograin dataset list` names it
     #[arg(long, value_name = "NAME")]
-    dataset: String,
+    dataset: Option<String>,
 
     /// Network before the two-level head
     ///
     /// vgg-tiny, resnet-tiny and densenet-tiny have under a million parameters and are meant for trials on a CPU at 64 pixels.
     #[arg(long, value_name = "BACKBONE", value_parser = one_of(Backbone::ALL, Backbone::as_str))]
-    backbone: Backbone,
+    backbone: Option<Backbone>,
 
     /// What the run learns; it fixes the loss and the run's own decision rule
     ///
@@ -32,7 +32,7 @@ pub struct SubmitArgs {
     /// top-k-softmax: focal loss; the k highest fine scores are taken, k being the image's true number of labels.
     /// sigmoid-threshold: binary cross-entropy; every fine label above the threshold is taken.
     #[arg(long, value_name = "OBJECTIVE", verbatim_doc_comment, value_parser = one_of(Objective::ALL, Objective::as_str))]
-    objective: Objective,
+    objective: Option<Objective>,
 
     /// Name of the run [default: made of backbone, objective and seed]
     #[arg(long, value_name = "TEXT", help_heading = "Labels")]
@@ -138,10 +138,11 @@ pub struct SubmitArgs {
     #[arg(long, value_name = "KIND", help_heading = MODEL, value_parser = one_of(CoarseInput::ALL, CoarseInput::as_str))]
     coarse_input: Option<CoarseInput>,
 
-    /// Safetensors file of backbone weights to start from [default: random weights, drawn from the seed]
+    /// Backbone weights to start from: an installed name, or a file [default: random weights, drawn from the seed]
     ///
-    /// Read by the server: a file on its machine. A relative path is taken from the directory you are in.
-    #[arg(long, value_name = "FILE", help_heading = MODEL)]
+    /// `twograin weights list` shows the names. A file, safetensors or PyTorch's .pth, is read by the server on its machine; what
+    /// is there when you submit, or has a “/”, is taken for a path from the directory you are in.
+    #[arg(long, value_name = "NAME|FILE", help_heading = MODEL)]
     initial_weights: Option<PathBuf>,
 
     /// Seed of weights, validation split, order, augmentation and dropout [default: 0]
@@ -162,9 +163,10 @@ const MODEL: &str = "Model and losses";
 const MACHINE: &str = "Seed and machine";
 
 impl SubmitArgs {
-    /// The body of `POST /api/v1/runs`.
+    /// The body of `POST /api/v1/runs`, if what has no default is given.
     pub fn body(mut self) -> Result<Map<String, Value>, Failure> {
-        if let Some(path) = &self.initial_weights {
+        if let Some(path) = self.initial_weights.as_ref().filter(|path| path.components().count() > 1 || path.exists())
+        {
             let absolute = std::path::absolute(path);
             self.initial_weights = Some(
                 absolute
@@ -224,12 +226,13 @@ mod tests {
     fn only_what_was_given_is_sent() {
         let keys: Vec<String> = body(&[]).keys().cloned().collect();
         assert_eq!(keys, ["backbone", "dataset", "objective"]);
-        let body = body(&["--epochs", "3", "--tag", "a", "--tag", "b", "--device", "cuda", "--initial-weights", "w"]);
+        let body = body(&["--epochs", "3", "--tag", "a", "--tag", "b", "--device", "cuda", "--initial-weights", "./w"]);
         assert_eq!((&body["epochs"], &body["tags"][1], &body["device"]), (&3.into(), &"b".into(), &"cuda:0".into()));
         let options = self::body(&["--nesterov", "--focal-alpha", "hot dog=2,person=0.5", "--clip-norm", "1"]);
         assert_eq!((&options["nesterov"], &options["focal_alpha"]["hot dog"]), (&true.into(), &2.0.into()));
         assert!(std::path::Path::new(body["initial_weights"].as_str().unwrap()).is_absolute());
         assert!(serde_json::from_value::<Submission>(Value::Object(body)).is_ok());
+        assert_eq!(self::body(&["--initial-weights", "resnet34.tv_in1k"])["initial_weights"], "resnet34.tv_in1k");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{
     client::{Answer, Client, Refusal},
@@ -27,10 +27,23 @@ const LINE_PERIOD: Duration = Duration::from_secs(15);
 /// The exit code of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-/// Looks at the run until it has ended. Ctrl-C ends the process and leaves the run running.
-pub fn until_the_end(client: &Client, id: RunId) -> Result<(Answer, RunReport), Failure> {
-    let mut view = View::new(id);
-    leave_on_interrupt(id, view.bar.clone());
+/// Looks at the runs, one after the other, until each has ended. Ctrl-C ends the process and leaves them running.
+pub fn until_the_end(client: &Client, ids: &[RunId]) -> Result<Vec<(Answer, RunReport)>, Failure> {
+    let bars = MultiProgress::new();
+    leave_on_interrupt(ids, bars.clone());
+    let mut ended = Vec::with_capacity(ids.len());
+    for (&id, number) in ids.iter().zip(1..) {
+        let place = if ids.len() == 1 { String::new() } else { format!(" ({number} of {})", ids.len()) };
+        let (answer, run) = end_of(client, id, View::new(id, &place, &bars))?;
+        if ids.len() > 1 {
+            eprintln!("run {id}{place}: {}", run.brief.status);
+        }
+        ended.push((answer, run));
+    }
+    Ok(ended)
+}
+
+fn end_of(client: &Client, id: RunId, mut view: View) -> Result<(Answer, RunReport), Failure> {
     let mut silent_since: Option<Instant> = None;
     loop {
         match client.get(&format!("api/v1/runs/{id}"), &()) {
@@ -81,10 +94,10 @@ struct View {
 }
 
 impl View {
-    fn new(id: RunId) -> Self {
+    fn new(id: RunId, place: &str, bars: &MultiProgress) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:24}] {percent:>3}% {msg}");
-            let bar = ProgressBar::new(1000).with_prefix(format!("run {id}"));
+            let bar = bars.add(ProgressBar::new(1000).with_prefix(format!("run {id}{place}")));
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
@@ -120,18 +133,21 @@ impl View {
     }
 }
 
-/// On Ctrl-C: says that the run goes on, and ends the process at once, whatever request is under way.
-fn leave_on_interrupt(id: RunId, bar: Option<ProgressBar>) {
+/// On Ctrl-C: says that the runs go on, and ends the process at once, whatever request is under way.
+fn leave_on_interrupt(ids: &[RunId], bars: MultiProgress) {
+    let goes_on = match ids {
+        [id] => {
+            format!("run {id} goes on; see it with `twograin run show {id}`, stop it with `twograin run cancel {id}`")
+        }
+        _ => "the runs go on; see them with `twograin run list`, stop one with `twograin run cancel ID`".into(),
+    };
     thread::spawn(move || {
         // Without a handler Ctrl-C ends the process just the same, only without the sentence.
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            if let Some(bar) = &bar {
-                bar.finish_and_clear();
-            }
-            eprintln!(
-                "run {id} goes on; see it with `twograin run show {id}`, stop it with `twograin run cancel {id}`"
-            );
+            // The screen is as good as gone if it cannot be cleared.
+            let _ = bars.clear();
+            eprintln!("{goes_on}");
             process::exit(INTERRUPTED);
         }
     });

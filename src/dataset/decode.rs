@@ -8,6 +8,9 @@ use std::{
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage, RgbaImage, metadata::Orientation};
 use thiserror::Error;
+use twograin_jpeg::{Region, Scale};
+
+use super::transform::Crop;
 
 /// The longest side of an image that is decoded, in pixels.
 pub const MAX_SIDE: u32 = 16_384;
@@ -68,8 +71,15 @@ pub enum DecodeError {
 /// # Errors
 /// The file cannot be read, and those of [`decode`].
 pub fn open(path: &Path) -> Result<RgbImage, DecodeError> {
-    let bytes = fs::read(path).map_err(|error| DecodeError::Unreadable { path: path.to_owned(), error })?;
-    decode(&bytes, &path.display().to_string())
+    decode(&read(path)?, &path.display().to_string())
+}
+
+/// The bytes of an image file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, DecodeError> {
+    fs::read(path).map_err(|error| DecodeError::Unreadable { path: path.to_owned(), error })
 }
 
 /// Decodes an image to 8-bit RGB, upright by its EXIF orientation, its transparent parts over white. Of an animation, the
@@ -78,32 +88,122 @@ pub fn open(path: &Path) -> Result<RgbImage, DecodeError> {
 /// # Errors
 /// Not an image, damaged, without pixels, or too large: the size is checked before any pixel is decoded.
 pub fn decode(bytes: &[u8], name: &str) -> Result<RgbImage, DecodeError> {
-    let undecodable = |error| DecodeError::Undecodable { name: name.to_owned(), error };
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_ALLOCATION);
+    Source::new(bytes, name)?.decode()
+}
 
-    let mut reader = ImageReader::new(Cursor::new(bytes));
-    reader.limits(limits.clone());
-    let reader = reader.with_guessed_format().map_err(|error| undecodable(error.into()))?;
-    let mut decoder = reader.into_decoder().map_err(undecodable)?;
+/// An encoded image of which the size is known and checked.
+pub struct Source<'a> {
+    bytes: &'a [u8],
+    name: &'a str,
+    decoder: Box<dyn ImageDecoder + 'a>,
+    orientation: Orientation,
+}
 
-    let (width, height) = decoder.dimensions();
-    if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_AREA {
-        return Err(DecodeError::TooLarge { name: name.to_owned(), width, height });
+impl<'a> Source<'a> {
+    /// `name` is what an error calls the image.
+    ///
+    /// # Errors
+    /// Not an image, without pixels, too large, or cut off.
+    pub fn new(bytes: &'a [u8], name: &'a str) -> Result<Self, DecodeError> {
+        let undecodable = |error| DecodeError::Undecodable { name: name.to_owned(), error };
+        let mut limits = Limits::no_limits();
+        limits.max_alloc = Some(MAX_ALLOCATION);
+
+        let mut reader = ImageReader::new(Cursor::new(bytes));
+        reader.limits(limits.clone());
+        let reader = reader.with_guessed_format().map_err(|error| undecodable(error.into()))?;
+        let mut decoder = reader.into_decoder().map_err(undecodable)?;
+
+        let (width, height) = decoder.dimensions();
+        if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_AREA {
+            return Err(DecodeError::TooLarge { name: name.to_owned(), width, height });
+        }
+        if width == 0 || height == 0 {
+            return Err(DecodeError::Empty { name: name.to_owned() });
+        }
+        limits.reserve(decoder.total_bytes()).and_then(|()| decoder.set_limits(limits)).map_err(undecodable)?;
+        // The decoder would fill the missing part of a JPEG with grey; those of the other formats refuse it.
+        if breaks_off(bytes) {
+            return Err(DecodeError::Truncated { name: name.to_owned() });
+        }
+        // Pixels are worth more than an orientation that cannot be read.
+        let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        Ok(Self { bytes, name, decoder: Box::new(decoder), orientation })
     }
-    if width == 0 || height == 0 {
-        return Err(DecodeError::Empty { name: name.to_owned() });
+
+    /// Width and height when it is upright.
+    pub fn size(&self) -> (u32, u32) {
+        let (width, height) = self.decoder.dimensions();
+        let stored = Crop { left: 0.0, top: 0.0, width: width.into(), height: height.into() };
+        let upright = stored.oriented(self.orientation, (width, height));
+        (upright.width as u32, upright.height as u32)
     }
-    limits.reserve(decoder.total_bytes()).and_then(|()| decoder.set_limits(limits)).map_err(undecodable)?;
-    // The decoder would fill the missing part of a JPEG with grey; those of the other formats refuse it.
-    if breaks_off(bytes) {
-        return Err(DecodeError::Truncated { name: name.to_owned() });
+
+    /// All of it. See [`decode`].
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn decode(self) -> Result<RgbImage, DecodeError> {
+        let image = DynamicImage::from_decoder(self.decoder);
+        let mut image = image.map_err(|error| DecodeError::Undecodable { name: self.name.to_owned(), error })?;
+        image.apply_orientation(self.orientation);
+        Ok(if image.color().has_alpha() { over_white(&image.into_rgba8()) } else { image.into_rgb8() })
     }
-    // Pixels are worth more than an orientation that cannot be read.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
-    image.apply_orientation(orientation);
-    Ok(if image.color().has_alpha() { over_white(&image.into_rgba8()) } else { image.into_rgb8() })
+
+    /// At least the part of the upright image that `crop` covers, and where in it the crop lies. It is of half, a quarter or an
+    /// eighth the size if that still has `input_size` pixels a side, and the image is a JPEG of the usual kind: several times
+    /// as fast, and a little different ([`twograin_jpeg`]), so not for evaluation. Else it is all of the image.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn part(self, crop: Crop, input_size: usize) -> Result<(RgbImage, Crop), DecodeError> {
+        match self.scaled(crop, input_size) {
+            Some(part) => Ok(part),
+            None => Ok((self.decode()?, crop)),
+        }
+    }
+
+    fn scaled(&self, crop: Crop, input_size: usize) -> Option<(RgbImage, Crop)> {
+        let shrinks = crop.width.min(crop.height) / input_size as f64;
+        let scale = Scale::ALL.into_iter().rev().find(|scale| f64::from(scale.divisor()) <= shrinks)?;
+        let stored = crop.oriented(inverse(self.orientation), self.size());
+        let (left, top) = (stored.left.floor(), stored.top.floor());
+        let (right, bottom) = ((stored.left + stored.width).ceil(), (stored.top + stored.height).ceil());
+        let (width, height) = self.decoder.dimensions();
+        let region = Region {
+            left: left as u32,
+            top: top as u32,
+            width: (right as u32).min(width) - left as u32,
+            height: (bottom as u32).min(height) - top as u32,
+        };
+        let part = twograin_jpeg::decode(self.bytes, region, scale)?;
+        let divisor = f64::from(scale.divisor());
+        let covered = Crop {
+            left: part.left.into(),
+            top: part.top.into(),
+            width: f64::from(part.width) * divisor,
+            height: f64::from(part.height) * divisor,
+        };
+        let covered = covered.oriented(self.orientation, (width, height));
+        let mut image = DynamicImage::from(RgbImage::from_raw(part.width, part.height, part.rgb)?);
+        image.apply_orientation(self.orientation);
+        let crop = Crop {
+            left: (crop.left - covered.left) / divisor,
+            top: (crop.top - covered.top) / divisor,
+            width: crop.width / divisor,
+            height: crop.height / divisor,
+        };
+        Some((image.into_rgb8(), crop))
+    }
+}
+
+/// The orientation that takes back another one.
+fn inverse(orientation: Orientation) -> Orientation {
+    match orientation {
+        Orientation::Rotate90 => Orientation::Rotate270,
+        Orientation::Rotate270 => Orientation::Rotate90,
+        other => other,
+    }
 }
 
 /// Whether this is a JPEG without an end-of-image marker behind its first scan. (A thumbnail before it has one of its own.)

@@ -16,9 +16,9 @@ use thiserror::Error;
 
 use super::{
     Sample,
-    decode::{self, DecodeError},
+    decode::{self, DecodeError, Source},
     random::{Purpose, stream},
-    transform::Transform,
+    transform::{Pixels, Transform},
 };
 use crate::domain::spec::Augmentation;
 
@@ -74,12 +74,13 @@ pub enum LoadError {
 
 /// An iterator over the batches of one epoch. After an error it ends.
 ///
-/// The batches depend on the samples, the order and the configuration, but not on the number of threads. About two batches
-/// are prepared ahead. Dropping the loader stops its threads.
+/// The batches depend on the samples, the order and the configuration, but not on the number of threads. Two batches are
+/// prepared ahead, in bytes, and one image in each thread, however slow the consumer is. Dropping the loader stops its threads.
 #[derive(Debug)]
 pub struct Loader {
     samples: Arc<[Sample]>,
     order: Vec<usize>,
+    input_size: usize,
     batch_size: usize,
     /// Positions in `order`: the next to deliver, and the end.
     next: usize,
@@ -90,7 +91,7 @@ pub struct Loader {
 /// Prepares every n-th sample of the order, so that its channel needs no sorting.
 #[derive(Debug)]
 struct Worker {
-    tensors: Receiver<Result<Vec<f32>, DecodeError>>,
+    images: Receiver<Result<Pixels, DecodeError>>,
     thread: JoinHandle<()>,
 }
 
@@ -112,14 +113,15 @@ impl Loader {
         let threads = config.threads.clamp(1, end.max(1));
         let draws = number_draws(&order);
         let next = config.first_batch.saturating_mul(batch_size).min(end);
-        let mut loader = Self { samples, order, batch_size, next, end, workers: Vec::new() };
+        let mut loader =
+            Self { samples, order, input_size: config.input_size, batch_size, next, end, workers: Vec::new() };
         for number in 0..threads {
-            let (sender, tensors) = sync_channel((2 * batch_size).div_ceil(threads));
+            let (sender, images) = sync_channel((2 * batch_size).div_ceil(threads));
             let (samples, draws) = (Arc::clone(&loader.samples), Arc::clone(&draws));
             let positions = (number..end).step_by(threads).filter(move |&position| position >= next);
             let work = move || prepare(&samples, positions.map(|position| draws[position]), config, &sender);
             let builder = thread::Builder::new().name(format!("loader-{number}"));
-            loader.workers.push(Worker { tensors, thread: builder.spawn(work).map_err(LoadError::Spawn)? });
+            loader.workers.push(Worker { images, thread: builder.spawn(work).map_err(LoadError::Spawn)? });
         }
         Ok(loader)
     }
@@ -130,15 +132,12 @@ impl Loader {
     }
 
     fn batch(&self, positions: std::ops::Range<usize>) -> Result<Batch, LoadError> {
-        let mut batch = Batch { indices: self.order[positions.clone()].to_vec(), pixels: Vec::new() };
-        for position in positions.clone() {
+        let values = 3 * self.input_size * self.input_size * positions.len();
+        let mut batch = Batch { indices: self.order[positions.clone()].to_vec(), pixels: Vec::with_capacity(values) };
+        for position in positions {
             let worker = &self.workers[position % self.workers.len()];
             let crashed = |_| LoadError::Crashed { path: self.samples[self.order[position]].path.clone() };
-            let tensor = worker.tensors.recv().map_err(crashed)??;
-            if batch.pixels.is_empty() {
-                batch.pixels.reserve_exact(tensor.len() * positions.len());
-            }
-            batch.pixels.extend_from_slice(&tensor);
+            worker.images.recv().map_err(crashed)??.normalise_into(&mut batch.pixels);
         }
         Ok(batch)
     }
@@ -169,21 +168,23 @@ fn number_draws(order: &[usize]) -> Arc<[(usize, u32)]> {
     order.iter().map(number).collect()
 }
 
-/// What a worker does: tensors of the samples drawn, in their order, until nobody receives them.
+/// What a worker does: the images of the samples drawn, in their order, until nobody receives them.
 fn prepare(
     samples: &[Sample],
     draws: impl Iterator<Item = (usize, u32)>,
     config: LoaderConfig,
-    sender: &SyncSender<Result<Vec<f32>, DecodeError>>,
+    sender: &SyncSender<Result<Pixels, DecodeError>>,
 ) {
     let mut transform = Transform::new(config.input_size);
     for (index, times) in draws {
         // A sample that comes again is augmented anew.
         let draw = u64::from(times) << 32 | index as u64;
         let mut rng = stream(Purpose::Augmentation, config.seed, config.epoch, draw);
-        let tensor =
-            decode::open(&samples[index].path).map(|image| transform.train(&image, config.augmentation, &mut rng));
-        if sender.send(tensor).is_err() {
+        let path = &samples[index].path;
+        let image = decode::read(path).and_then(|bytes| {
+            transform.train(Source::new(&bytes, &path.display().to_string())?, config.augmentation, &mut rng)
+        });
+        if sender.send(image).is_err() {
             return;
         }
     }
@@ -212,5 +213,34 @@ impl iter::FusedIterator for Loader {}
 impl Drop for Loader {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{CoarseId, LabelSet};
+
+    #[test]
+    fn a_thread_that_panics_is_reported_with_the_image_in_hand() {
+        let sample =
+            |name: &str| Sample { source_id: 0, path: name.into(), labels: LabelSet::default(), coarse: CoarseId(0) };
+        let (sender, images) = sync_channel::<Result<Pixels, DecodeError>>(1);
+        let thread = thread::spawn(move || {
+            let _sender = sender;
+            panic!("as a decoder might");
+        });
+        let mut loader = Loader {
+            samples: Arc::from([sample("a.jpg"), sample("b.jpg")]),
+            order: vec![1, 0],
+            input_size: 32,
+            batch_size: 2,
+            next: 0,
+            end: 2,
+            workers: vec![Worker { images, thread }],
+        };
+        let error = loader.next().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "b.jpg: the decoder crashed on it");
+        assert!(loader.next().is_none());
     }
 }

@@ -11,6 +11,7 @@ pub mod progress;
 pub mod run_state;
 pub mod spec;
 pub mod submission;
+pub mod sweep;
 pub mod taxonomy;
 
 pub use decision::{DecisionRule, Threshold, TopK};
@@ -22,4 +23,5 @@ pub use progress::{EpochPoint, LogLine, Progress};
 pub use run_state::{RunStatus, Split};
 pub use spec::RunSpec;
 pub use submission::{RunLabels, Submission};
+pub use sweep::{Seeds, Sweep};
 pub use taxonomy::Taxonomy;

@@ -139,6 +139,13 @@ impl Counts {
     }
 }
 
+/// In the order of [`Outcome::ALL`].
+impl From<[u64; 4]> for Counts {
+    fn from([ftct, ftcf, ffct, ffcf]: [u64; 4]) -> Self {
+        Self { ftct, ftcf, ffct, ffcf }
+    }
+}
+
 impl AddAssign<Outcome> for Counts {
     fn add_assign(&mut self, outcome: Outcome) {
         match outcome {

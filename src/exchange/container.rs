@@ -28,7 +28,7 @@ pub struct Sha256Hex(pub String);
 impl Sha256Hex {
     /// The hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Sha256::new_with_prefix(bytes).into()
+        Self::from(Sha256::new_with_prefix(bytes))
     }
 }
 

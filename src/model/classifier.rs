@@ -1,6 +1,6 @@
 //! The classifier: backbone → fine logits → activation → coarse logits (method, "Model").
 
-use std::{ops::Range, path::Path};
+use std::{collections::HashMap, ops::Range, path::Path};
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
@@ -73,6 +73,9 @@ impl Network {
             Backbone::ResNet34 => Self::Residual(ResNet::new(params, ResNetConfig::RESNET34)?),
             Backbone::DenseNet121 => Self::Dense(DenseNet::new(params, DenseNetConfig::DENSENET121)?),
             Backbone::EfficientNetLite0 => Self::Efficient(EfficientNet::new(params, EfficientNetConfig::LITE0)?),
+            Backbone::EfficientNetLite0Timm => {
+                Self::Efficient(EfficientNet::new(params, EfficientNetConfig::LITE0_TIMM)?)
+            }
         })
     }
 
@@ -86,8 +89,12 @@ impl Network {
         }
     }
 
-    /// What one layer group makes of the output of the one before it; of normalised pixels `[n, 3, s, s]`, if it is the first.
-    /// The last one makes features `[n, features]`.
+    /// What some layer groups make of the output of those before them: of normalised pixels `[n, 3, s, s]`, if there are
+    /// none. The last one makes features `[n, features]`.
+    pub fn forward(&self, groups: Range<usize>, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        groups.into_iter().try_fold(x.clone(), |x, group| self.group(group, &x, mode))
+    }
+
     fn group(&self, index: usize, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         match self {
             Self::Dense(net) => net.group(index, x, mode),
@@ -99,7 +106,7 @@ impl Network {
 
     /// Whether a tensor of such a file belongs to the last layer, which the head replaces, or is a counter that
     /// nothing here reads.
-    fn ignores(&self, name: &str) -> bool {
+    pub(crate) fn ignores(&self, name: &str) -> bool {
         name.ends_with(".num_batches_tracked")
             || match self {
                 Self::Dense(_) => name.starts_with("classifier."),
@@ -209,10 +216,9 @@ impl Classifier {
         }
     }
 
-    /// What some of the backbone's layer groups make of the output of those before them: of normalised pixels
-    /// `[n, 3, s, s]`, if there are none. The last one makes features `[n, features]`.
+    /// [`Network::forward`] of its backbone.
     pub fn through(&self, groups: Range<usize>, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        groups.into_iter().try_fold(x.clone(), |x, group| self.network.group(group, &x, mode))
+        self.network.forward(groups, x, mode)
     }
 
     /// Images as its input: `[n, 3, side, side]`, row-major, normalised.
@@ -266,12 +272,15 @@ impl Classifier {
         Ok(model)
     }
 
-    /// Replaces the backbone's weights by those of a safetensors file with the names of torchvision (of
-    /// `efficientnet-lite-pytorch`, for EfficientNet-Lite0). Its last layer is
-    /// ignored: the head stays as it was drawn.
-    pub fn load_backbone(&self, path: &Path) -> std::result::Result<(), WeightsError> {
+    /// Replaces the backbone's weights by the `tensors` of a file, which has them by the names that they have here
+    /// ([`crate::weights::read`]). Its last layer is ignored: the head stays as it was drawn.
+    pub fn load_backbone(
+        &self,
+        path: &Path,
+        tensors: HashMap<String, Tensor>,
+    ) -> std::result::Result<(), WeightsError> {
         let head = |name: &str| name.starts_with("fine.") || name.starts_with("coarse.");
-        self.params.load_some(path, |name| !head(name), |name| self.network.ignores(name))
+        self.params.replace_some(path, tensors, |name| !head(name), |name| self.network.ignores(name))
     }
 }
 

@@ -1,5 +1,5 @@
 //! EfficientNet-Lite0 (Tan & Le 2019, without squeeze-and-excitation and with ReLU6): inverted bottlenecks around depthwise
-//! convolutions, padded as TensorFlow pads. Names are those of the `efficientnet-lite-pytorch` package.
+//! convolutions, padded as TensorFlow pads or as PyTorch does. Names are those of the `efficientnet-lite-pytorch` package.
 
 use candle_core::{Result, Tensor};
 use twograin_ops::{self as ops, Activation};
@@ -22,6 +22,17 @@ pub struct EfficientNetConfig {
     pub dropout: f64,
     /// Probability that training leaves out a block, if there were one more of them; it grows in a line from 0 at the first.
     pub drop_connect: f64,
+    /// Whose padding and batch norms.
+    pub convention: Convention,
+}
+
+/// In what implementations of the family differ, so that the weights of one are not the other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Convention {
+    /// “SAME” padding, asymmetric at a stride of 2; ε is 1e-3. TensorFlow's original, and those that took its weights over.
+    TensorFlow,
+    /// Symmetric padding; ε is 1e-5. Trained in PyTorch, such as timm's `efficientnet_lite0`.
+    PyTorch,
 }
 
 /// Blocks of one shape. The first changes the number of channels, and the size of the map if the stride is 2.
@@ -55,11 +66,11 @@ impl EfficientNetConfig {
         head: 1280,
         dropout: 0.2,
         drop_connect: 0.2,
+        convention: Convention::TensorFlow,
     };
+    /// The same as timm's `efficientnet_lite0`.
+    pub const LITE0_TIMM: Self = Self { convention: Convention::PyTorch, ..Self::LITE0 };
 }
-
-/// Of TensorFlow's original.
-const NORM: NormConstants = NormConstants { eps: 1e-3, momentum: 0.01 };
 
 /// A network of the family without its last linear layer.
 #[derive(Clone, Debug)]
@@ -74,9 +85,9 @@ pub struct EfficientNet {
 impl EfficientNet {
     /// A new network.
     pub fn new(params: &mut Parameters, config: EfficientNetConfig) -> Result<Self> {
-        let EfficientNetConfig { stem: mut input, stages, head: features, dropout, drop_connect } = config;
+        let EfficientNetConfig { stem: mut input, stages, head: features, dropout, drop_connect, convention } = config;
         params.begin_group("stem");
-        let stem = layer(params, ["_conv_stem", "_bn0"], ConvShape::new(3, input, 3).step(2))?;
+        let stem = convention.layer(params, ["_conv_stem", "_bn0"], ConvShape::new(3, input, 3).step(2))?;
         let count: usize = stages.iter().map(|stage| stage.blocks).sum();
         let mut number = 0;
         let mut parts = Vec::new();
@@ -86,14 +97,14 @@ impl EfficientNet {
             for index in 0..stage.blocks {
                 let stage = Stage { stride: if index == 0 { stage.stride } else { 1 }, ..*stage };
                 let depth = Dropout { p: drop_connect * number as f64 / count as f64, index: number as u64 };
-                blocks.push(Block::new(params, &format!("_blocks.{number}"), input, stage, depth)?);
+                blocks.push(Block::new(params, convention, &format!("_blocks.{number}"), input, stage, depth)?);
                 input = stage.output;
                 number += 1;
             }
             parts.push(blocks);
         }
         params.begin_group("head");
-        let head = layer(params, ["_conv_head", "_bn1"], ConvShape::new(input, features, 1))?;
+        let head = convention.layer(params, ["_conv_head", "_bn1"], ConvShape::new(input, features, 1))?;
         Ok(Self { stem, stages: parts, head, dropout: Dropout { p: dropout, index: count as u64 }, features })
     }
 
@@ -119,9 +130,16 @@ impl EfficientNet {
     }
 }
 
-fn layer(params: &mut Parameters, [conv, norm]: [&str; 2], shape: ConvShape) -> Result<ConvNorm> {
-    let conv = Conv2d::tensorflow_same(params, conv, shape)?;
-    Ok(ConvNorm { conv, norm: BatchNorm::with(params, norm, shape.output, NORM)? })
+impl Convention {
+    fn layer(self, params: &mut Parameters, [conv, norm]: [&str; 2], shape: ConvShape) -> Result<ConvNorm> {
+        let (conv, constants) = match self {
+            Self::TensorFlow => {
+                (Conv2d::tensorflow_same(params, conv, shape)?, NormConstants { eps: 1e-3, momentum: 0.01 })
+            }
+            Self::PyTorch => (Conv2d::new(params, conv, shape, false)?, NormConstants::TORCHVISION),
+        };
+        Ok(ConvNorm { conv, norm: BatchNorm::with(params, norm, shape.output, constants)? })
+    }
 }
 
 /// An inverted bottleneck: widen, filter each channel, narrow; beside a shortcut where the shape stays.
@@ -135,11 +153,18 @@ struct Block {
 }
 
 impl Block {
-    fn new(params: &mut Parameters, name: &str, input: usize, stage: Stage, depth: Dropout) -> Result<Self> {
+    fn new(
+        params: &mut Parameters,
+        convention: Convention,
+        name: &str,
+        input: usize,
+        stage: Stage,
+        depth: Dropout,
+    ) -> Result<Self> {
         let Stage { kernel, stride, expansion, output, .. } = stage;
         let wide = input * expansion;
         let mut layer = |[conv, norm]: [&str; 2], shape| {
-            layer(params, [&format!("{name}.{conv}"), &format!("{name}.{norm}")], shape)
+            convention.layer(params, [&format!("{name}.{conv}"), &format!("{name}.{norm}")], shape)
         };
         let expand = (expansion != 1).then(|| layer(["_expand_conv", "_bn0"], ConvShape::new(input, wide, 1)));
         let depthwise = ConvShape { groups: wide, ..ConvShape::new(wide, wide, kernel).step(stride) };

@@ -1,7 +1,7 @@
 //! A model's tensors by name: what is trained, and the running statistics beside it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Iter},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Iter},
     fmt, io,
     path::{Path, PathBuf},
 };
@@ -25,7 +25,8 @@ pub struct Parameters {
     buffers: BTreeMap<String, Var>,
     groups: Vec<Group>,
     in_group: bool,
-    seed: u64,
+    /// What new tensors are drawn from; without one, they are zero.
+    seed: Option<u64>,
     dtype: DType,
     device: Device,
 }
@@ -142,12 +143,17 @@ impl fmt::Display for Difference {
 impl Parameters {
     /// None yet; those to come are drawn from `seed`.
     pub fn new(seed: u64, dtype: DType, device: &Device) -> Self {
+        Self { seed: Some(seed), ..Self::zeros(dtype, device) }
+    }
+
+    /// None yet; those to come are zero, for names and shapes at little cost.
+    pub fn zeros(dtype: DType, device: &Device) -> Self {
         Self {
             trained: BTreeMap::new(),
             buffers: BTreeMap::new(),
             groups: Vec::new(),
             in_group: false,
-            seed,
+            seed: None,
             dtype,
             device: device.clone(),
         }
@@ -202,8 +208,9 @@ impl Parameters {
         if let (true, Some(group)) = (self.in_group, self.groups.last_mut()) {
             group.members.insert(name.into());
         }
+        let Some(seed) = self.seed else { return Var::zeros(shape, self.dtype, &self.device) };
         let count = shape.iter().product();
-        let mut rng = named_rng(self.seed, name);
+        let mut rng = named_rng(seed, name);
         let values: Box<dyn Iterator<Item = f64>> = match init {
             Init::Constant(value) => Box::new(std::iter::repeat_n(value, count)),
             Init::Normal(std) => {
@@ -249,20 +256,21 @@ impl Parameters {
 
     /// Replaces every tensor by that of the safetensors file, which must have these names and shapes and no other.
     pub fn load(&self, path: &Path) -> Result<(), WeightsError> {
-        self.load_some(path, |_| true, |_| false)
+        let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
+        read_tensors(path, &bytes, self.iter().map(|(name, var)| (name.clone(), var)), |_| false)
     }
 
-    /// Replaces the tensors that are `wanted` by those of the file; tensors of the file that are `ignored` may be there.
+    /// Replaces the tensors that are `wanted` by those of the file, which has `tensors`; those that are `ignored` may be there.
     /// Nothing is replaced if anything differs.
-    pub fn load_some(
+    pub fn replace_some(
         &self,
         path: &Path,
+        tensors: HashMap<String, Tensor>,
         wanted: impl Fn(&str) -> bool,
         ignored: impl Fn(&str) -> bool,
     ) -> Result<(), WeightsError> {
-        let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
         let vars = self.iter().filter(|(name, _)| wanted(name)).map(|(name, var)| (name.clone(), var));
-        read_tensors(path, &bytes, vars, ignored)
+        replace(path, tensors, vars, ignored)
     }
 }
 
@@ -292,8 +300,17 @@ pub fn read_tensors<'a>(
     vars: impl Iterator<Item = (String, &'a Var)>,
     ignored: impl Fn(&str) -> bool,
 ) -> Result<(), WeightsError> {
-    let read = |source| WeightsError::Read { path: path.into(), source };
-    let mut file = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(read)?;
+    let file = candle_core::safetensors::load_buffer(bytes, &Device::Cpu);
+    replace(path, file.map_err(|source| WeightsError::Read { path: path.into(), source })?, vars, ignored)
+}
+
+/// Replaces these by the tensors of a file, as [`read_tensors`] does.
+fn replace<'a>(
+    path: &Path,
+    mut file: HashMap<String, Tensor>,
+    vars: impl Iterator<Item = (String, &'a Var)>,
+    ignored: impl Fn(&str) -> bool,
+) -> Result<(), WeightsError> {
     file.retain(|name, _| !ignored(name));
 
     let mut difference = Difference::default();
@@ -316,7 +333,8 @@ pub fn read_tensors<'a>(
     }
     for (var, tensor) in pairs {
         let tensor = tensor.to_dtype(var.dtype()).and_then(|tensor| tensor.to_device(var.device()));
-        tensor.and_then(|tensor| var.set(&tensor)).map_err(read)?;
+        let set = tensor.and_then(|tensor| var.set(&tensor));
+        set.map_err(|source| WeightsError::Read { path: path.into(), source })?;
     }
     Ok(())
 }

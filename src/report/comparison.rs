@@ -1,6 +1,6 @@
 //! Backbones × decision modes: the four indices of each, side by side.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The comparison of one data set's runs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Comparison {
     /// The data set.
     pub dataset: DatasetBrief,
@@ -31,7 +31,7 @@ pub struct Comparison {
 }
 
 /// One backbone.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ComparisonRow {
     /// The backbone.
     pub backbone: Backbone,
@@ -42,7 +42,7 @@ pub struct ComparisonRow {
 }
 
 /// The newest (or chosen) group of runs of one backbone and mode: runs that differ in the seed alone.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cell {
     /// The mode.
     pub objective: Objective,
@@ -59,7 +59,7 @@ pub struct Cell {
 }
 
 /// The coarse-only runs of a backbone.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CoarseOnly {
     /// The runs of the group, newest first.
     pub runs: Vec<RunId>,
@@ -74,7 +74,7 @@ pub struct CoarseOnly {
 }
 
 /// A group that can be chosen for a cell.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GroupChoice {
     /// Its newest run, which names the group in `pick=`.
     pub newest: RunId,

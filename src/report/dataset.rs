@@ -1,6 +1,6 @@
 //! Data sets: taxonomy, funnel and counts.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     dataset::coco::Funnel,
@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A data set in a list.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DatasetBrief {
     /// Its name, unique.
     pub name: String,

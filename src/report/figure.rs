@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    analysis::{Interval, bootstrap_if1, wilson},
+    analysis::{Estimate, Interval, bootstrap_if1, wilson},
     domain::{Counts, Indices, Tally, ratio},
 };
 
@@ -31,6 +31,12 @@ pub struct Figure {
 
 fn is_zero(count: &usize) -> bool {
     *count == 0
+}
+
+impl From<Estimate> for Figure {
+    fn from(estimate: Estimate) -> Self {
+        Self::of(estimate.value, estimate.interval)
+    }
 }
 
 /// The indices of a run (or a group of runs) with their uncertainty.

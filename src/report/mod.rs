@@ -6,24 +6,31 @@
 mod comparison;
 mod dataset;
 mod disk;
+mod evidence;
 mod figure;
+mod labels;
 mod outcomes;
 mod paper;
 mod prediction;
 mod reports;
 mod rule;
 mod run;
+mod sweep;
+mod transitions;
 
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
+pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
 pub use outcomes::{OutcomeItem, OutcomePage, OutcomeQuery, ScoredLabel};
-pub use paper::{PaperTable, paper_tables};
+pub use paper::{PaperRow, PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
 pub use reports::{IndicesQuery, Reports, RunQuery};
 pub use rule::{RuleQuery, rule_words};
 pub use run::{IndicesReport, RunBrief, RunReport, RunResults};
+pub use sweep::{SweepItem, SweepReport};
+pub use transitions::{ComparedRun, PairedTest, TransitionsQuery, TransitionsReport};
 
 pub use crate::{
     domain::{EpochPoint, LogLine, Progress},

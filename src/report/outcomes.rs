@@ -24,6 +24,10 @@ pub struct OutcomeQuery {
     pub fine: Option<String>,
     /// Images of this true coarse category (by name).
     pub coarse: Option<String>,
+    /// Images that another run of the same data set gave the outcome `other_outcome`.
+    pub other: Option<RunId>,
+    /// The outcome under the run `other`.
+    pub other_outcome: Option<Outcome>,
     /// `test` (the default) or `validation`.
     pub split: Option<Split>,
     /// Where to go on.
@@ -116,7 +120,8 @@ pub(super) async fn page(reports: &Reports, id: RunId, query: &OutcomeQuery) -> 
         })
         .transpose()?;
     let after = cursor(query.cursor.as_deref())?;
-    let filter = OutcomeFilter { split, outcome: query.outcome, fine, coarse, after, limit: limit + 1 };
+    let other = other(reports, query, &run.dataset).await?;
+    let filter = OutcomeFilter { split, outcome: query.outcome, fine, coarse, other, after, limit: limit + 1 };
     let scores = reports.scores(id, split).await?;
     let (total, mut rows) = reports.store.outcomes(id, &filter).await?;
     let more = rows.len() > limit as usize;
@@ -141,6 +146,25 @@ pub(super) async fn page(reports: &Reports, id: RunId, query: &OutcomeQuery) -> 
         next_cursor,
         run: brief(run),
     })
+}
+
+/// The other run and what it is to have decided, if the query names both.
+async fn other(reports: &Reports, query: &OutcomeQuery, dataset: &str) -> Result<Option<(RunId, Outcome)>> {
+    let (id, outcome) = match (query.other, query.other_outcome) {
+        (Some(id), Some(outcome)) => (id, outcome),
+        (None, None) => return Ok(None),
+        (Some(_), None) | (None, Some(_)) => {
+            return Err(Error::Invalid("other and other_outcome go together: give both or none".into()));
+        }
+    };
+    let run = reports.succeeded(id).await?;
+    if run.dataset != dataset {
+        return Err(Error::Invalid(format!(
+            "other: run {id} is of the data set “{}”, not of “{dataset}”",
+            run.dataset
+        )));
+    }
+    Ok(Some((id, outcome)))
 }
 
 fn item(

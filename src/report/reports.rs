@@ -5,13 +5,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{
-    Comparison, DatasetBrief, DatasetReport, Figures, Listing, OutcomePage, OutcomeQuery, RunBrief, RunReport,
-    RunResults, outcomes,
-    rule::{RuleQuery, rule_words},
-    run::IndicesReport,
+    Comparison, DatasetBrief, DatasetReport, Listing, OutcomePage, OutcomeQuery, RunBrief, RunReport, RunResults,
+    outcomes, rule::RuleQuery, run::IndicesReport,
 };
 use crate::{
-    analysis::{Truth, decide_all, tally},
+    analysis::{Precisions, tally},
     domain::{RunId, RunStatus, Split, Tally},
     error::{Error, Result},
     exchange::Scores,
@@ -22,6 +20,8 @@ use crate::{
 
 /// How many score files are kept in memory; COCO's test scores are under a megabyte.
 const CACHED_SCORES: usize = 16;
+/// How many runs' average precisions are kept in memory: some kilobytes each.
+const CACHED_PRECISIONS: usize = 64;
 
 /// Answers every question of pages and API from the store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Reports {
     pub(super) store: Store,
     /// Score files by the hash of their content.
     scores: Recent<Arc<Scores>>,
+    /// Average precisions by the run, whose scores never change.
+    pub(super) precisions: Recent<Arc<Precisions>>,
 }
 
 /// Which runs to list.
@@ -62,7 +64,7 @@ pub struct IndicesQuery {
 impl Reports {
     /// Reports over `store`.
     pub fn new(store: Store) -> Self {
-        Self { store, scores: Recent::new(CACHED_SCORES) }
+        Self { store, scores: Recent::new(CACHED_SCORES), precisions: Recent::new(CACHED_PRECISIONS) }
     }
 
     /// The comparison of a data set's runs; `None` where there is no data set at all. Without a name: the data set of the
@@ -108,13 +110,7 @@ impl Reports {
             RunStatus::Queued => Some(self.store.queue_position(id).await?),
             RunStatus::Running | RunStatus::Succeeded | RunStatus::Failed | RunStatus::Canceled => None,
         };
-        let results = row.test.map(|test| RunResults {
-            rule: row.spec.own_rule().map(rule_words),
-            test_images: test.images,
-            coarse_correct: test.coarse_correct,
-            counts: test.counts,
-            figures: Figures::of_run(test),
-        });
+        let results = row.test.map(|test| RunResults::of(test, row.spec.own_rule()));
         Ok(RunReport {
             note: row.note.clone(),
             spec: row.spec.clone(),
@@ -136,17 +132,7 @@ impl Reports {
             return Err(Error::Invalid(format!("alpha: {alpha} is outside 0 (exclusive) to 100")));
         }
         let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
-        let scores = self.scores(id, Split::Test).await?;
-        let truths = self.store.truths(id, Split::Test).await?;
-        if scores.len() != truths.len() {
-            return Err(Error::internal(
-                "scores and data set differ",
-                format!("{} and {} images", scores.len(), truths.len()),
-            ));
-        }
-        // Both are in the order of the images' ids.
-        let truths = truths.iter().map(|(_, fine, coarse)| Truth { fine, coarse: *coarse });
-        let tally = tally(&decide_all(&scores, truths, rule), rule);
+        let tally = tally(&self.evidence(id).await?.decide(rule), rule);
         let indices = tally.indices();
         Ok(IndicesReport {
             run: id,

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Figures;
+use super::{Figures, rule::rule_words};
 use crate::domain::{
-    Counts, DecisionRule, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus,
+    Counts, DecisionRule, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, Tally,
     spec::{Backbone, Keep, Objective},
 };
 
@@ -106,6 +106,19 @@ pub struct RunResults {
     pub counts: Option<Counts>,
     /// The figures with intervals; for a coarse-only run only `coarse_accuracy` is defined.
     pub figures: Figures,
+}
+
+impl RunResults {
+    /// From the counts under `rule`; `None` for a coarse-only run.
+    pub(super) fn of(test: Tally, rule: Option<DecisionRule>) -> Self {
+        Self {
+            rule: rule.map(rule_words),
+            test_images: test.images,
+            coarse_correct: test.coarse_correct,
+            counts: test.counts,
+            figures: Figures::of_run(test),
+        }
+    }
 }
 
 /// `GET /api/v1/runs/{id}/indices`: the indices of a run under any rule, from its stored scores.

@@ -3,18 +3,27 @@
 mod local;
 mod results;
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
-    domain::{AttemptId, RunId, Submission, spec::Device},
+    domain::{
+        AttemptId, DatasetId, RunId, RunSpec, Submission, Sweep,
+        spec::{Backbone, Device},
+    },
     error::{Error, Result},
     evaluation::FeatureCache,
-    store::{Ending, Store, labels_only},
+    store::{DatasetRow, Ending, Store, Submitted, labels_only},
     training::{CheckpointFiles, Files},
+    weights::Library,
     worker::protocol::{Completion, Job, Reply, WorkerEvent},
 };
 
@@ -48,34 +57,71 @@ impl Queue {
 
     /// Puts a run at the end of the queue.
     pub async fn submit(&self, submission: Submission) -> Result<RunId> {
-        let name = &submission.spec.dataset;
-        let dataset = self.store.find_dataset(name).await?.ok_or_else(|| {
-            Error::Invalid(format!(
-                "dataset: there is no data set “{name}”; `twograin dataset list` shows those there are"
-            ))
-        })?;
-        if dataset.labels_only {
-            return Err(labels_only(name));
+        let submitted = self.submit_all(Sweep::from(submission)).await?;
+        let first = submitted.first().map(|submitted| submitted.run);
+        first.ok_or_else(|| Error::internal("a run was not submitted", "the store answered without it"))
+    }
+
+    /// Puts runs at the end of the queue, all or none; those that are there already are not submitted again.
+    pub async fn submit_all(&self, sweep: Sweep) -> Result<Vec<Submitted>> {
+        let force = sweep.force;
+        let submitted = self.store.submit(&self.checked(sweep).await?, force, Timestamp::now()).await?;
+        for run in submitted.iter().filter(|run| !run.existing) {
+            self.changed(run.run);
         }
-        if dataset.train_funnel.kept < 2 || dataset.test_funnel.kept == 0 {
-            return Err(Error::Conflict(format!("the data set “{name}” has too few images to train and test on")));
-        }
-        submission.spec.focal_alphas(&dataset.taxonomy).map_err(Error::Invalid)?;
-        if submission.spec.device != Device::Cpu && !candle_core::utils::cuda_is_available() {
-            return Err(Error::Invalid(format!(
-                "device: this build of twograin has no CUDA, so {} cannot be used; leave it out for the processor",
-                submission.spec.device
-            )));
-        }
-        if let Some(path) = &submission.spec.initial_weights
-            && !std::path::Path::new(path).is_file()
-        {
-            return Err(Error::Invalid(format!("initial_weights: there is no file {path} on the server")));
-        }
-        let run = self.store.submit(dataset.id, &submission, Timestamp::now()).await?;
-        self.changed(run);
         self.shared.submitted.notify_one();
-        Ok(run)
+        Ok(submitted)
+    }
+
+    /// For each run, the one that is there already; an error where [`Self::submit_all`] would refuse them.
+    pub async fn existing(&self, sweep: Sweep) -> Result<Vec<Option<RunId>>> {
+        if sweep.force {
+            return Ok(vec![None; self.checked(sweep).await?.len()]);
+        }
+        self.store.existing(&self.checked(sweep).await?).await
+    }
+
+    /// The runs with their data sets, if each can be run here.
+    async fn checked(&self, sweep: Sweep) -> Result<Vec<(DatasetId, Submission)>> {
+        let mut datasets = BTreeMap::new();
+        for name in sweep.runs.iter().map(|run| &run.spec.dataset) {
+            if !datasets.contains_key(name) {
+                datasets.insert(name.clone(), self.store.find_dataset(name).await?);
+            }
+        }
+        let weights = self.check_weights(&sweep.runs).await?;
+        let check = |run: &Submission| {
+            let dataset = datasets.get(&run.spec.dataset).and_then(Option::as_ref);
+            let id = runnable(&run.spec, dataset)?;
+            match run.spec.initial_weights.clone().and_then(|name| weights.get(&(name, run.spec.backbone))) {
+                Some(Err(error)) => Err(Error::Invalid(format!("initial_weights: {error}"))),
+                Some(Ok(())) | None => Ok(id),
+            }
+        };
+        let ids = sweep.settle(sweep.runs.iter().map(check).collect()).map_err(|(error, text)| match error {
+            Error::Invalid(_) => Error::Invalid(text),
+            Error::Conflict(_) => Error::Conflict(text),
+            Error::NotFound(_) | Error::Busy(_) | Error::Internal { .. } => error,
+        })?;
+        Ok(ids.into_iter().zip(sweep.runs).collect())
+    }
+
+    /// Whether the initial weights of these runs are there and fit their backbones: each file is looked at once.
+    async fn check_weights(
+        &self,
+        runs: &[Submission],
+    ) -> Result<BTreeMap<(String, Backbone), std::result::Result<(), String>>> {
+        let starts = runs.iter().filter_map(|run| Some((run.spec.initial_weights.clone()?, run.spec.backbone)));
+        let (starts, library) = (starts.collect::<BTreeSet<_>>(), self.library());
+        let check = move || {
+            let check = |(name, backbone): (String, Backbone)| {
+                let checked = library.check(&name, backbone).map_err(|error| error.to_string());
+                ((name, backbone), checked)
+            };
+            starts.into_iter().map(check).collect()
+        };
+        let checked = tokio::task::spawn_blocking(check).await;
+        checked.map_err(|error| Error::internal("initial weights were not looked at", error))
     }
 
     /// Cancels a queued run at once and asks a running one to stop.
@@ -115,13 +161,10 @@ impl Queue {
             directory: self.store.data_dir().join("cache/features"),
             limit_bytes: self.shared.feature_cache_bytes,
         };
-        let (checkpoints, earlier) = self.store.checkpoints(attempt).await?;
-        let every = self.shared.checkpoint_every;
-        let files = Files {
-            initial_weights: row.spec.initial_weights.as_ref().map(Into::into),
-            features: Some(features),
-            checkpoints: Some(CheckpointFiles { directory: checkpoints, earlier, every }),
-        };
+        let initial_weights = row.spec.initial_weights.as_ref().and_then(|name| self.library().locate(name));
+        let (own, earlier) = self.store.checkpoints(attempt).await?;
+        let checkpoints = CheckpointFiles { directory: own, earlier, every: self.shared.checkpoint_every };
+        let files = Files { initial_weights, features: Some(features), checkpoints: Some(checkpoints) };
         Ok(Job { run, spec: row.spec, directory, data: self.store.training_data(row.dataset_id).await?, files })
     }
 
@@ -158,10 +201,36 @@ impl Queue {
         Ok(())
     }
 
+    fn library(&self) -> Library {
+        Library::new(self.store.data_dir())
+    }
+
     fn changed(&self, run: RunId) {
         // Nobody listening is fine.
         let _ = self.shared.changes.send(run);
     }
+}
+
+/// The data set's id, if the specification fits it and this machine.
+fn runnable(spec: &RunSpec, dataset: Option<&DatasetRow>) -> Result<DatasetId> {
+    let name = &spec.dataset;
+    let dataset = dataset.ok_or_else(|| {
+        Error::Invalid(format!("dataset: there is no data set “{name}”; `twograin dataset list` shows those there are"))
+    })?;
+    if dataset.labels_only {
+        return Err(labels_only(name));
+    }
+    if dataset.train_funnel.kept < 2 || dataset.test_funnel.kept == 0 {
+        return Err(Error::Conflict(format!("the data set “{name}” has too few images to train and test on")));
+    }
+    spec.focal_alphas(&dataset.taxonomy).map_err(Error::Invalid)?;
+    if spec.device != Device::Cpu && !candle_core::utils::cuda_is_available() {
+        return Err(Error::Invalid(format!(
+            "device: this build of twograin has no CUDA, so {} cannot be used; leave it out for the processor",
+            spec.device
+        )));
+    }
+    Ok(dataset.id)
 }
 
 /// Runs the queue until `stop` turns true. `worker_url` is where the worker endpoints are served.

@@ -9,6 +9,7 @@ mod network_file_system;
 mod outcomes;
 mod queue;
 mod runs;
+mod submit;
 
 use std::{
     path::{Path, PathBuf},
@@ -27,6 +28,7 @@ pub use files::DiskUsage;
 pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow};
 pub use queue::{Claim, Ending};
 pub use runs::{RunFilter, RunRow};
+pub use submit::Submitted;
 
 /// Where the data are.
 #[derive(Clone, Debug)]

@@ -52,6 +52,8 @@ pub struct OutcomeFilter {
     pub fine: Option<FineId>,
     /// Images of this category.
     pub coarse: Option<CoarseId>,
+    /// Images that had this outcome under another run of the same data set.
+    pub other: Option<(RunId, Outcome)>,
     /// Images after this one.
     pub after: Option<ImageId>,
     /// At most so many.
@@ -106,20 +108,30 @@ impl Store {
         let (fine_true, coarse_true) =
             (filter.outcome.map(Outcome::fine_true), filter.outcome.map(Outcome::coarse_true));
         let (fine, coarse) = (filter.fine.map(|fine| fine.0), filter.coarse.map(|coarse| coarse.0));
+        let (other, other_outcome) = filter.other.unzip();
+        let other = other.map(|run| run.0);
+        let (other_fine, other_coarse) =
+            (other_outcome.map(Outcome::fine_true), other_outcome.map(Outcome::coarse_true));
         let after = filter.after.map(|image| image.0);
         let total = sqlx::query_scalar!(
             r#"select count(*)
                from outcome join image on image.id = outcome.image_id
-               where run_id = ?1 and outcome.split = ?2
-                 and (?3 is null or (fine_correct = ?3 and coarse_correct = ?4))
+               where outcome.run_id = ?1 and outcome.split = ?2
+                 and (?3 is null or (outcome.fine_correct = ?3 and outcome.coarse_correct = ?4))
                  and (?5 is null or exists (select 1 from image_label where image_id = outcome.image_id and fine = ?5))
-                 and (?6 is null or image.coarse = ?6)"#,
+                 and (?6 is null or image.coarse = ?6)
+                 and (?7 is null or exists (select 1 from outcome as other
+                      where other.run_id = ?7 and other.split = ?2 and other.image_id = outcome.image_id
+                        and other.fine_correct = ?8 and other.coarse_correct = ?9))"#,
             run.0,
             split,
             fine_true,
             coarse_true,
             fine,
-            coarse
+            coarse,
+            other,
+            other_fine,
+            other_coarse
         )
         .fetch_one(&self.reader)
         .await?;
@@ -129,18 +141,24 @@ impl Store {
                       fine_correct as "fine_correct: bool", coarse_correct as "coarse_correct: bool",
                       predicted_coarse as "predicted_coarse: u16"
                from outcome join image on image.id = outcome.image_id
-               where run_id = ?1 and outcome.split = ?2
-                 and (?3 is null or (fine_correct = ?3 and coarse_correct = ?4))
+               where outcome.run_id = ?1 and outcome.split = ?2
+                 and (?3 is null or (outcome.fine_correct = ?3 and outcome.coarse_correct = ?4))
                  and (?5 is null or exists (select 1 from image_label where image_id = outcome.image_id and fine = ?5))
                  and (?6 is null or image.coarse = ?6)
-                 and (?7 is null or image.id > ?7)
-               order by image.id limit ?8"#,
+                 and (?7 is null or exists (select 1 from outcome as other
+                      where other.run_id = ?7 and other.split = ?2 and other.image_id = outcome.image_id
+                        and other.fine_correct = ?8 and other.coarse_correct = ?9))
+                 and (?10 is null or image.id > ?10)
+               order by image.id limit ?11"#,
             run.0,
             split,
             fine_true,
             coarse_true,
             fine,
             coarse,
+            other,
+            other_fine,
+            other_coarse,
             after,
             filter.limit
         )

@@ -10,7 +10,7 @@ use sqlx::{Sqlite, Transaction};
 
 use super::{NewOutcomes, Store, outcomes, to_json};
 use crate::{
-    domain::{AttemptId, DatasetId, RunId, Submission},
+    domain::{AttemptId, RunId},
     error::{Error, Result},
     worker::protocol::{Artifact, WorkerEvent},
 };
@@ -44,25 +44,6 @@ pub enum Ending {
 }
 
 impl Store {
-    /// Puts a run at the end of the queue.
-    pub async fn submit(&self, dataset: DatasetId, submission: &Submission, now: Timestamp) -> Result<RunId> {
-        let (name, tags, spec) = (submission.name(), to_json(&submission.labels.tags)?, to_json(&submission.spec)?);
-        let now = now.to_string();
-        let id = sqlx::query_scalar!(
-            r#"insert into run (dataset_id, name, tags, note, spec, status, submitted_at)
-             values (?, ?, ?, ?, ?, 'queued', ?) returning id as "id!""#,
-            dataset.0,
-            name,
-            tags,
-            submission.labels.note,
-            spec,
-            now
-        )
-        .fetch_one(&self.writer)
-        .await?;
-        Ok(RunId(id))
-    }
-
     /// Takes the oldest queued run, if there is one. `threads` replaces a specification's 0; `token_hash` is the SHA-256
     /// of what the worker will prove itself with.
     pub async fn claim(&self, threads: usize, token_hash: &str, now: Timestamp) -> Result<Option<Claim>> {

@@ -25,6 +25,7 @@ use crate::{
     evaluation::{EvaluationError, FeatureCache},
     exchange::Scores,
     model::{Classifier, WeightsError},
+    weights::FileError,
 };
 
 pub use checkpoint::{CheckpointError, CheckpointFiles};
@@ -93,6 +94,9 @@ pub enum TrainingError {
     /// The initial weights do not fit.
     #[error("initial weights: {0}")]
     Weights(#[from] WeightsError),
+    /// The file of initial weights is not one, or of another network.
+    #[error("initial weights: {0}")]
+    WeightsFile(#[from] FileError),
     /// An image could not be read.
     #[error(transparent)]
     Load(#[from] LoadError),

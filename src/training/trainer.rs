@@ -25,6 +25,7 @@ use crate::{
     },
     evaluation::{self, EvaluationConfig, Percentiles},
     model::{Classifier, Logits, LossSpec, ModelSpec, Output, Targets, loss::multi_hot},
+    weights,
 };
 
 /// An epoch's end is worth a checkpoint when the newest one is this old: tiny runs have several epochs a second.
@@ -146,9 +147,13 @@ impl<'a> Trainer<'a> {
         }
         match (&self.spec.initial_weights, &files.initial_weights) {
             (None, _) => {}
-            (Some(_), Some(path)) => self.state.model.load_backbone(path)?,
+            (Some(_), Some(path)) => {
+                self.state.model.load_backbone(path, weights::read(path, self.spec.backbone)?)?;
+            }
             (Some(name), None) => {
-                return Err(TrainingError::Specification(format!("initial_weights: the file of {name} is not known")));
+                return Err(TrainingError::Specification(format!(
+                    "initial_weights: there are no weights {name} any more"
+                )));
             }
         }
         Ok(ControlFlow::Continue(()))

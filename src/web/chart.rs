@@ -14,7 +14,7 @@ use plotly::{
 };
 
 use super::filters;
-use crate::report::{CategoryCount, Comparison, EpochPoint, Figure};
+use crate::report::{CategoryCount, Comparison, EpochPoint, Figure, LabelFigures, TransitionsReport};
 
 /// A chart as JSON that may stand in a `<script type="application/json">`; `null` where there is nothing to draw.
 #[derive(Clone, Debug)]
@@ -123,6 +123,51 @@ pub fn categories(categories: &[CategoryCount]) -> Chart {
         .x_axis(axis().grid_color("var(--line)").title("images"))
         .y_axis(axis());
     Chart::new(traces, layout, "twograin-categories")
+}
+
+/// Figures of run B minus those of run A, with their intervals.
+pub fn differences(report: &TransitionsReport) -> Chart {
+    let of = &report.differences;
+    let rows = [
+        ("IA", of.ia),
+        ("IP", of.ip),
+        ("IR", of.ir),
+        ("IF1", of.if1),
+        ("coarse accuracy", of.coarse_accuracy),
+        ("fine exact match", of.fine_exact_match),
+    ];
+    let rows: Vec<_> = rows.into_iter().filter(|(_, figure)| figure.value.is_some()).collect();
+    let title = format!("run {} minus run {}", report.b.run.id, report.a.run.id);
+    let axis = axis().title(title).zero_line(true).zero_line_color("var(--strong-line)");
+    dots(rows, axis, 44, "twograin-differences")
+}
+
+/// Average precision of each label that has one, in the order given.
+pub fn labels(labels: &[LabelFigures]) -> Chart {
+    let rows = labels.iter().map(|label| (label.name.as_str(), label.average_precision));
+    let rows = rows.filter(|(_, figure)| figure.value.is_some()).collect();
+    dots(rows, axis().title("average precision").range(vec![-0.01, 1.01]), 20, "twograin-labels")
+}
+
+/// One dot a row with its interval, the first row on top. `height`: of a row, in pixels.
+fn dots(rows: Vec<(&str, Figure)>, values: Axis, height: usize, file_name: &str) -> Chart {
+    if rows.is_empty() {
+        return Chart::nothing();
+    }
+    // Plotly draws from the bottom up.
+    let (names, figures): (Vec<String>, Vec<Figure>) =
+        rows.into_iter().rev().map(|(name, figure)| (name.to_owned(), figure)).unzip();
+    let layout = layout()
+        .height(100 + height * names.len())
+        .show_legend(false)
+        .x_axis(values.grid_color("var(--line)"))
+        .y_axis(axis().dtick(1.0).range(vec![-0.7, names.len() as f64 - 0.3]));
+    let trace = Scatter::new(figures.iter().map(|figure| figure.value).collect(), names)
+        .mode(Mode::Markers)
+        .marker(Marker::new().color("var(--series-1)").size(8))
+        .error_x(error_bars(&figures))
+        .hover_template("%{y}: %{x:.3f}<extra></extra>");
+    Chart::new(vec![trace], layout, file_name)
 }
 
 fn error_bars(figures: &[Figure]) -> ErrorData {

@@ -30,6 +30,27 @@ pub fn interval(figure: &Figure) -> String {
     }
 }
 
+/// A difference of indices, three decimals with its sign: “+0.012”, “−0.300”.
+pub fn difference(value: Option<f64>) -> String {
+    let Some(value) = value.filter(|value| value.is_finite()) else { return UNDEFINED.into() };
+    match format!("{:.3}", value.abs()) {
+        zero if zero == "0.000" => zero,
+        digits if value < 0.0 => format!("−{digits}"),
+        digits => format!("+{digits}"),
+    }
+}
+
+/// The interval of a difference: “[−0.030, +0.012]”; empty without one.
+pub fn difference_interval(figure: &Figure) -> String {
+    let ends = figure.low.zip(figure.high);
+    ends.map_or_else(String::new, |(low, high)| format!("[{}, {}]", difference(Some(low)), difference(Some(high))))
+}
+
+/// The p of a test: “0.034”, “< 0.001”.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 { format!("<{THIN_SPACE}0.001") } else { format!("{p:.3}") }
+}
+
 /// A loss or a learning rate: four significant digits.
 pub fn number(value: Option<f64>) -> String {
     let Some(value) = value.filter(|value| value.is_finite()) else { return UNDEFINED.into() };
@@ -166,6 +187,7 @@ any_depth! {
     Option<f64> => Option<f64>,
     f64 => f64,
     u64 => u64,
+    usize => usize,
     str => str,
     String => str,
     Figure => Figure,
@@ -194,12 +216,16 @@ as_filters! {
     index: Option<f64> => |value: &Option<f64>| super::index(*value);
     printed: Option<f64> => |value: &Option<f64>| super::printed(*value);
     interval: Figure => super::interval;
+    difference: Option<f64> => |value: &Option<f64>| super::difference(*value);
+    difference_interval: Figure => super::difference_interval;
+    p_value: f64 => |value: &f64| super::p_value(*value);
     number: Option<f64> => |value: &Option<f64>| super::number(*value);
     decimal: f64 => |value: &f64| super::number(Some(*value));
     signed: f64 => |value: &f64| super::signed(*value);
     probability: f64 => |value: &f64| super::probability(*value);
     count: u64 => |value: &u64| super::count(*value);
     bytes: u64 => |value: &u64| report::bytes_words(*value);
+    size: usize => |value: &usize| super::count(*value as u64);
     percent: f64 => |value: &f64| super::percent(*value);
     rate: f64 => |value: &f64| super::rate(*value);
     share: f64 => |value: &f64| super::width(*value, 1.0);
@@ -233,6 +259,9 @@ mod tests {
         assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!(count(100), "100");
         assert_eq!((signed(4.1), signed(-0.123), signed(-0.004)), ("+4.10".into(), "−0.12".into(), "0.00".into()));
+        let differences = [Some(0.0124), Some(-0.3), Some(-0.0001), None].map(difference);
+        assert_eq!(differences, ["+0.012", "−0.300", "0.000", "–"]);
+        assert_eq!((p_value(0.0341), p_value(0.0004)), ("0.034".into(), "<\u{202f}0.001".into()));
         assert_eq!((probability(0.001), probability(0.0)), ("<\u{202f}0.01".into(), "0.00".into()));
         assert_eq!((width(1.0, 8.0), width(1.0, 0.0)), ("12.50%".into(), "0.00%".into()));
     }

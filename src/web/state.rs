@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use crate::{
     report::Reports,
-    services::{Activity, Images, Predictor, Queue, Services},
+    services::{Activity, Images, Predictor, Queue, Services, Weights},
 };
 
 /// The router's state.
@@ -15,12 +15,13 @@ pub struct App {
     queue: Queue,
     predictor: Predictor,
     images: Images,
+    weights: Weights,
     activity: watch::Receiver<Option<Activity>>,
 }
 
 impl From<Services> for App {
     fn from(services: Services) -> Self {
-        let Services { reports, queue, predictor, images, activity } = services;
-        Self { reports, queue, predictor, images, activity }
+        let Services { reports, queue, predictor, images, weights, activity } = services;
+        Self { reports, queue, predictor, images, weights, activity }
     }
 }

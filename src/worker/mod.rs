@@ -15,6 +15,7 @@ use candle_core::Device;
 use crate::{
     domain::{RunSpec, Split, spec},
     training::{self, Fit, Trained},
+    weights,
 };
 use client::{Client, ClientError};
 use protocol::{Artifact, ArtifactKind, Completion, Job};
@@ -66,6 +67,10 @@ fn attempt(job: &Job, reporter: &mut Reporter) -> Result<Completion, String> {
     let device = device(&job.spec)?;
     let (train, test) = (job.data.train.len(), job.data.test.len());
     reporter.log(format!("{} on {}: {train} train and {test} test images", job.spec.backbone, job.spec.device));
+    if let (Some(name), Some(path)) = (&job.spec.initial_weights, &job.files.initial_weights) {
+        let sha256 = weights::fingerprint(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        reporter.log(format!("starts from the weights {name}, SHA-256 {sha256}"));
+    }
     let fit = training::fit(&job.spec, &job.data, &job.files, &device, reporter);
     let fit = fit.map_err(|error| error.to_string())?;
     match fit {

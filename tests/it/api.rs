@@ -122,6 +122,66 @@ fn the_same_specification_gives_the_same_outcomes() {
 }
 
 #[test]
+fn a_sweep_is_answered_by_the_runs_that_are_there_and_makes_the_others() {
+    let server = TestServer::with_scenes();
+    let sweep = |changes: Value| {
+        let (status, answer) = server.post("/api/v1/sweeps", &quick(changes));
+        let items = answer["items"].as_array().unwrap_or_else(|| panic!("{answer}")).iter();
+        (status, items.map(|item| (item["run"]["id"].as_i64(), item["existing"] == true)).collect::<Vec<_>>())
+    };
+    let seeds = |seeds: Value| json!({"grid": {"seed": seeds}, "tags": ["sweep"]});
+    let first = sweep(json!({"grid": {"seed": [0, 1, 2]}, "dry_run": true}));
+    assert_eq!(first, (200, vec![(None, false); 3]));
+    assert_eq!(sweep(seeds(json!([0, 1]))), (201, vec![(Some(1), false), (Some(2), false)]));
+    assert_eq!(sweep(seeds(json!([2, 1, 2]))), (201, vec![(Some(3), false), (Some(2), true), (Some(3), true)]));
+    let runs = json!({"runs": [{"seed": 2}, {"seed": 3, "name": "mine"}]});
+    assert_eq!(sweep(runs), (201, vec![(Some(3), true), (Some(4), false)]));
+    for run in 1..=4 {
+        assert_eq!(server.wait(run)["status"], "succeeded");
+    }
+    // Their threads are known by now.
+    assert_eq!(sweep(seeds(json!([0, 3]))), (201, vec![(Some(1), true), (Some(4), true)]));
+    assert_eq!(sweep(json!({"force": true})), (201, vec![(Some(5), false)]));
+    // The four seeds are one group, shown as mean and sample standard deviation.
+    let (_, comparison) = server.get("/api/v1/comparisons");
+    let cell = &comparison["rows"][0]["cells"][0];
+    assert_eq!(cell["runs"], json!([4, 3, 2, 1]));
+    let ia: Vec<f64> =
+        (1..=4).map(|run| server.get(&format!("/api/v1/runs/{run}")).1["ia"].as_f64().unwrap()).collect();
+    let mean = ia.iter().sum::<f64>() / 4.0;
+    let spread = (ia.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 3.0).sqrt();
+    for (name, expected) in [("value", mean), ("spread", spread)] {
+        let found = cell["figures"]["ia"][name].as_f64().unwrap();
+        assert!((found - expected).abs() < 1e-12, "{name}: {found} and {expected}");
+    }
+    let page = server.page("/");
+    assert!(page.contains("mean ± spread of 4 seeds") && page.contains(&format!("± {spread:.3}")), "{page}");
+}
+
+#[test]
+fn a_sweep_with_a_run_that_cannot_be_is_refused_whole() {
+    let server = TestServer::with_scenes();
+    let unicorn = json!({"focal_alpha": {"unicorn": 3}});
+    for (changes, says) in [
+        (
+            json!({"grid": {"seed": [0, 1], "epochs": [1, 0]}}),
+            "epochs: 0 is outside 1 to 10000 (epochs 0, seed 0; epochs 0, seed 1)",
+        ),
+        (json!({"grid": {"dataset": ["scenes", "other"]}}), "dataset: there is no data set “other”"),
+        (json!({"grid": {"dataset": ["scenes", "other"]}}), "(dataset other)"),
+        (json!({"runs": [{}, unicorn]}), "has no fine label “unicorn” (runs[1])"),
+        (json!({"grid": {"colour": ["red"]}}), "unknown field `colour`"),
+        (json!({"grid": {"seed": (0..1001).collect::<Vec<_>>()}}), "grid: 1001 runs are more than the 1000"),
+        (json!({"grid": {"seed": []}, "runs": []}), "grid: it does not go with runs"),
+    ] {
+        let (status, problem) = server.post("/api/v1/sweeps", &quick(changes));
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(status == 422 && detail.contains(says), "{status}: {detail} does not say {says}");
+    }
+    assert_eq!(server.get("/api/v1/runs").1["items"], json!([]));
+}
+
+#[test]
 fn a_run_is_canceled_within_two_seconds_and_deleted_with_its_files() {
     let server = TestServer::with_scenes();
     let (running, queued) = (server.submit(&endless()), server.submit(&quick(json!({}))));
@@ -157,12 +217,18 @@ fn a_run_is_canceled_within_two_seconds_and_deleted_with_its_files() {
 #[test]
 fn a_run_fails_with_its_reason() {
     let server = TestServer::with_scenes();
-    let image = first_file(&server.data.path().join("images/test"));
-    std::fs::write(&image, b"no image any more").expect("written");
-    let report = server.wait(server.submit(&quick(json!({}))));
-    assert_eq!(report["status"], "failed");
-    let error = report["error"].as_str().expect("a reason");
-    assert!(error.contains(image.file_name().unwrap().to_str().unwrap()), "{error}");
+    for split in ["test", "train"] {
+        let image = first_file(&server.data.path().join("images").join(split));
+        let bytes = std::fs::read(&image).expect("an image");
+        // Damaged since it was imported, as by a disk that is full.
+        std::fs::write(&image, &bytes[..bytes.len() / 2]).expect("written");
+        let report = server.wait(server.submit(&quick(json!({}))));
+        assert_eq!(report["status"], "failed");
+        let error = report["error"].as_str().expect("a reason");
+        let name = image.file_name().unwrap().to_str().unwrap();
+        assert!(error.contains(&format!("{name}: the file ends before the image does")), "{error}");
+        std::fs::write(&image, bytes).expect("written");
+    }
 }
 
 #[test]

@@ -29,6 +29,12 @@ fn paths(server: &TestServer) -> Vec<String> {
     if let Some(dataset) = list("datasets").first() {
         paths.push(format!("/datasets/{}", dataset["name"].as_str().unwrap()));
     }
+    let runs = list("runs?status=succeeded");
+    let fine = runs.iter().filter(|run| run["objective"] != "coarse-only");
+    let ids: Vec<String> = fine.map(|run| run["id"].to_string()).collect();
+    if let [b, a, ..] = ids.as_slice() {
+        paths.extend([format!("/runs/{b}/labels"), format!("/transitions?a={a}&b={b}")]);
+    }
     for status in ["succeeded", "failed", "running", "queued"] {
         if let Some(run) = list(&format!("runs?status={status}")).first() {
             paths.push(format!("/runs/{}", run["id"]));

@@ -4,6 +4,7 @@ use std::{path::Path, process::Output};
 
 mod data_directory;
 mod server;
+mod sweeps;
 mod talks;
 
 /// What a command did.
@@ -42,7 +43,19 @@ fn every_command_and_every_flag_has_a_help() {
     }
     visit(&twograin::cli::command(), "twograin");
 
-    for path in ["", "serve", "demo", "dataset", "dataset import-coco", "run", "run submit", "run list", "predict"] {
+    for path in [
+        "",
+        "serve",
+        "demo",
+        "dataset",
+        "dataset import-coco",
+        "weights fetch",
+        "run",
+        "run submit",
+        "run list",
+        "predict",
+        "experiment paper",
+    ] {
         let args: Vec<&str> = path.split_whitespace().chain(["--help"]).collect();
         let done = twograin(&args);
         assert_eq!(done.code, Some(0), "{path}");

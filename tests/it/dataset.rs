@@ -1,5 +1,6 @@
 //! The data set from its source to tensors.
 
+mod decode;
 mod import;
 mod loader;
 mod scenes;

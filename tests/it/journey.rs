@@ -110,6 +110,14 @@ fn python_agrees(server: &TestServer, runs: [i64; 3], test: &CocoSource) {
             same(&ours[index], &theirs[index], index);
         }
     }
+    for (run, rule) in [(top_k, "oracle"), (sigmoid, "threshold=0.2")] {
+        let theirs = recompute(run, rule);
+        let (_, ours) = server.get(&format!("/api/v1/runs/{run}/labels"));
+        for label in ours["labels"].as_array().expect("labels") {
+            let name = label["name"].as_str().expect("a name");
+            same(&label["average_precision"]["value"], &theirs["average_precision"][name], name);
+        }
+    }
     // Image by image, under the runs' own rules.
     for (run, rule) in [(top_k, "oracle"), (sigmoid, "threshold=0.2")] {
         let theirs = recompute(run, rule);

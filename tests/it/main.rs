@@ -1,11 +1,15 @@
+mod analysis;
 mod api;
 mod architecture;
 mod browser;
 mod cli;
 mod dataset;
+mod experiment;
 mod journey;
 mod pages;
+mod reports;
 mod store;
 mod support;
 mod survival;
 mod training;
+mod weights;

@@ -188,6 +188,28 @@ fn the_form_of_a_run_comes_back_as_it_was_filled_in_with_the_error_by_its_field(
 }
 
 #[test]
+fn several_seeds_are_submitted_at_once_and_listed() {
+    let server = TestServer::with_scenes();
+    let mut fields = vec![("dataset", "scenes"), ("backbone", "vgg-tiny"), ("objective", "coarse-only")];
+    fields.extend([("input_size", "32"), ("epochs", "9999")]);
+    let submit = |seed| {
+        let response = form(&server, "/runs", &[fields.as_slice(), &[("seed", seed)]].concat());
+        assert_eq!(response.status(), StatusCode::SEE_OTHER);
+        response.headers()["location"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(submit("0-1,+5"), "/runs?dataset=scenes");
+    let names = ["vgg-tiny coarse-only seed 5", "vgg-tiny coarse-only seed 1", "vgg-tiny coarse-only"];
+    assert_eq!(texts(&page(&server, "/runs?dataset=scenes"), "#runs tbody th a"), names);
+    // Those that are there are not submitted again; a single one is.
+    assert_eq!(submit("5,+6"), "/runs?dataset=scenes");
+    assert_eq!(submit("5"), "/runs/5");
+    assert_eq!(texts(&page(&server, "/runs"), "#runs tbody th a").len(), 5);
+    for run in 1..=5 {
+        form(&server, &format!("/runs/{run}/cancel"), &[]);
+    }
+}
+
+#[test]
 fn a_run_that_cannot_be_read_is_refused_before_it_is_queued() {
     let server = TestServer::empty();
     let send = |body: &'static str| post(&server, "/api/v1/runs").header("content-type", "application/json").body(body);

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use twograin::{
     dataset::coco::{Funnel, Imported, ImportedImage, ImportedSplit},
     domain::{
-        AttemptId, CoarseId, Counts, EpochPoint, FineId, Outcome, RunId, RunSpec, RunStatus, Split, Submission, Tally,
-        Taxonomy,
+        AttemptId, CoarseId, Counts, DatasetId, EpochPoint, FineId, Outcome, RunId, RunSpec, RunStatus, Split,
+        Submission, Tally, Taxonomy,
         spec::{Backbone, Objective},
     },
     error::Error,
-    store::{Ending, NewDataset, NewOutcomes, OutcomeFilter, RunFilter, Store, StoreConfig},
+    store::{Ending, NewDataset, NewOutcomes, OutcomeFilter, RunFilter, Store, StoreConfig, Submitted},
     worker::protocol::{Artifact, ArtifactKind, WorkerEvent},
 };
 
@@ -65,7 +65,11 @@ impl Fixture {
         let spec = RunSpec::new("d", Backbone::ResNetTiny, Objective::SigmoidThreshold);
         let spec = spec.with(|fields| fields.seed = seed).expect("a valid specification");
         let dataset = self.store.dataset("d").await.expect("the data set").id;
-        self.store.submit(dataset, &Submission::from(spec), Timestamp::now()).await.expect("submitted")
+        self.submit_all(&[(dataset, Submission::from(spec))], true).await[0].run
+    }
+
+    async fn submit_all(&self, runs: &[(DatasetId, Submission)], force: bool) -> Vec<Submitted> {
+        self.store.submit(runs, force, Timestamp::now()).await.expect("submitted")
     }
 
     async fn claim(&self) -> Option<(RunId, AttemptId)> {
@@ -130,6 +134,50 @@ async fn runs_are_claimed_in_order_of_submission_and_once() {
     assert_eq!(fixture.claim().await.unwrap().0, second);
     assert_eq!(fixture.claim().await, None);
     assert_eq!(fixture.store.run(first).await.unwrap().spec.threads, 3, "threads are resolved when a run starts");
+}
+
+#[tokio::test]
+async fn a_specification_that_is_there_is_answered_by_its_run() {
+    let fixture = fixture().await;
+    let dataset = fixture.store.dataset("d").await.unwrap().id;
+    let run = |seed, threads| {
+        let spec = RunSpec::new("d", Backbone::ResNetTiny, Objective::SigmoidThreshold);
+        (dataset, Submission::from(spec.with(|spec| (spec.seed, spec.threads) = (seed, threads)).unwrap()))
+    };
+    let numbers = |runs: Vec<Submitted>| runs.iter().map(|one| (one.run.0, one.existing)).collect::<Vec<_>>();
+    let submit = async |runs: &[(DatasetId, Submission)]| numbers(fixture.submit_all(runs, false).await);
+    // Two of the same are one.
+    assert_eq!(submit(&[run(0, 0), run(1, 0), run(0, 0)]).await, [(1, false), (2, false), (1, true)]);
+    assert_eq!(submit(&[run(1, 0), run(2, 0)]).await, [(2, true), (3, false)]);
+    // A claimed run has 3 threads; whoever leaves them to the machine is answered by it, and who asks for 4 is not.
+    let (claimed, attempt) = fixture.claim().await.unwrap();
+    assert_eq!(claimed, RunId(1));
+    assert_eq!(submit(&[run(0, 0), run(0, 3), run(0, 4)]).await, [(1, true), (1, true), (4, false)]);
+    // Asked to stop, it answers for nobody any more; nor does a canceled one.
+    for id in [1, 2] {
+        fixture.store.cancel(RunId(id), Timestamp::now()).await.unwrap();
+    }
+    let asked = [run(0, 3), run(1, 0), run(2, 0)];
+    assert_eq!(fixture.store.existing(&asked).await.unwrap(), [None, None, Some(RunId(3))]);
+    assert_eq!(submit(&asked).await, [(5, false), (6, false), (3, true)]);
+    // One that succeeded goes before one that waits.
+    fixture.store.end(attempt, Ending::Canceled, Timestamp::now()).await.unwrap();
+    let forced = numbers(fixture.submit_all(&[run(2, 0), run(2, 0)], true).await);
+    assert_eq!(forced, [(7, false), (7, true)]);
+    let (claimed, attempt) = fixture.claim().await.unwrap();
+    fixture.store.succeed(attempt, 1, (&[], &[]), Timestamp::now()).await.unwrap();
+    assert_eq!((claimed, submit(&[run(2, 0)]).await), (RunId(3), vec![(3, true)]));
+}
+
+#[tokio::test]
+async fn runs_are_submitted_all_or_none() {
+    let fixture = fixture().await;
+    let there = fixture.store.dataset("d").await.unwrap().id;
+    let runs = [(there, "d"), (DatasetId(99), "nowhere")].map(|(id, name)| {
+        (id, Submission::from(RunSpec::new(name, Backbone::ResNetTiny, Objective::SigmoidThreshold)))
+    });
+    assert!(fixture.store.submit(&runs, true, Timestamp::now()).await.is_err());
+    assert!(fixture.store.runs(&RunFilter::default()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -233,7 +281,8 @@ async fn outcomes_are_recorded_whole_and_found_by_filter() {
     let path = store.artifact(run, ArtifactKind::Weights).await.unwrap().path;
     assert_eq!(path, store.data_dir().join("runs/1/attempt-1/weights.safetensors"));
 
-    let all = OutcomeFilter { split: Split::Test, outcome: None, fine: None, coarse: None, after: None, limit: 10 };
+    let (split, outcome, fine, coarse, other, after) = (Split::Test, None, None, None, None, None);
+    let all = OutcomeFilter { split, outcome, fine, coarse, other, after, limit: 10 };
     let found = async |filter: OutcomeFilter| {
         let (total, rows) = store.outcomes(run, &filter).await.unwrap();
         (total, rows.iter().map(|row| row.source_id).collect::<Vec<_>>())
@@ -242,6 +291,8 @@ async fn outcomes_are_recorded_whole_and_found_by_filter() {
     assert_eq!(found(OutcomeFilter { outcome: Some(Outcome::Ffct), ..all.clone() }).await, (1, vec![2]));
     assert_eq!(found(OutcomeFilter { fine: Some(FineId(0)), ..all.clone() }).await, (1, vec![1]));
     assert_eq!(found(OutcomeFilter { coarse: Some(CoarseId(1)), ..all.clone() }).await, (1, vec![2]));
+    assert_eq!(found(OutcomeFilter { other: Some((run, Outcome::Ftct)), ..all.clone() }).await, (1, vec![1]));
+    assert_eq!(found(OutcomeFilter { other: Some((RunId(9), Outcome::Ftct)), ..all.clone() }).await, (0, vec![]));
     assert_eq!(found(OutcomeFilter { limit: 1, ..all.clone() }).await, (2, vec![1]));
 
     // A data set that a run uses stays; without the run it goes.

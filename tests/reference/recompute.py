@@ -62,6 +62,15 @@ def predicted(row, truth):
     return {fine_names[t] for t in order[:k]}
 
 
+def average_precision(score, positive):
+    """Precision at each distinct score, weighted by the rise of recall; None without positives."""
+    if not positive.any():
+        return None
+    taken = score[:, None] <= score[None, :]
+    precision = (taken & positive[None, :]).sum(axis=1) / taken.sum(axis=1)
+    return float(precision[positive].mean())
+
+
 counts = {"ftct": 0, "ftcf": 0, "ffct": 0, "ffcf": 0}
 outcomes, coarse_right = {}, 0
 for row, image in enumerate(ids.tolist()):
@@ -86,4 +95,9 @@ if fine is not None:
     answer |= {"counts": counts, "ia": divide(ftct, len(ids)), "ip": ip, "ir": ir, "outcomes": outcomes}
     answer["if1"] = divide(2 * ip * ir, ip + ir) if ip is not None and ir is not None else None
     answer["fine_exact_match"] = divide(ftct + ftcf, len(ids))
+    # By the probability; a sigmoid's logits are in the same order.
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    score = z if activation == "sigmoid" else e / e.sum(axis=1, keepdims=True)
+    truths = np.array([[name in kept[image][0] for name in fine_names] for image in ids.tolist()])
+    answer["average_precision"] = {name: average_precision(score[:, t], truths[:, t]) for t, name in enumerate(fine_names)}
 print(json.dumps(answer))

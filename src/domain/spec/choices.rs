@@ -56,6 +56,8 @@ named!(
         DenseNet121 = "densenet121",
         /// EfficientNet-Lite0 (Tan & Le 2019) with the parameter names of the `efficientnet-lite-pytorch` package.
         EfficientNetLite0 = "efficientnet-lite0",
+        /// The same, padded symmetrically and normalised as PyTorch does: timm's `efficientnet_lite0`.
+        EfficientNetLite0Timm = "efficientnet-lite0-timm",
     }
 );
 
@@ -66,7 +68,7 @@ impl Backbone {
             Self::VggTiny | Self::Vgg16 => &["block1", "block2", "block3", "block4", "block5", "classifier"],
             Self::ResNetTiny | Self::ResNet34 => &["stem", "layer1", "layer2", "layer3", "layer4"],
             Self::DenseNetTiny | Self::DenseNet121 => &["stem", "block1", "block2", "block3", "block4"],
-            Self::EfficientNetLite0 => {
+            Self::EfficientNetLite0 | Self::EfficientNetLite0Timm => {
                 &["stem", "stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", "head"]
             }
         }
@@ -162,6 +164,8 @@ named!(
         /// Random resized crop and horizontal flip.
         #[default]
         CropFlip = "crop-flip",
+        /// The same, then brightness, contrast and saturation times 0.6 to 1.4 each.
+        CropFlipJitter = "crop-flip-jitter",
     }
 );
 

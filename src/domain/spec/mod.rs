@@ -103,7 +103,7 @@ pub struct Fields {
     /// Where it runs.
     #[serde(default)]
     pub device: Device,
-    /// A safetensors file of backbone weights to start from; without one, the weights are drawn from the seed.
+    /// Backbone weights to start from: an installed name or a file's path; without them, the weights are drawn from the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_weights: Option<String>,
 }

@@ -4,6 +4,8 @@ mod datasets;
 pub mod health;
 mod predictions;
 mod runs;
+mod sweeps;
+mod weights;
 
 use axum::{
     Router,
@@ -24,8 +26,12 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/cancel", post(runs::cancel))
         .route("/runs/{id}/indices", get(runs::indices))
         .route("/runs/{id}/outcomes", get(runs::outcomes))
+        .route("/runs/{id}/labels", get(runs::labels))
         .route("/runs/{id}/events", get(runs::events_of_one))
+        .route("/sweeps", post(sweeps::create))
+        .route("/transitions", get(runs::transitions))
         .route("/events", get(runs::events))
         .route("/disk", get(health::disk))
+        .route("/weights", get(weights::list))
         .route("/predictions", post(predictions::create).layer(DefaultBodyLimit::max(upload::BODY_LIMIT)))
 }

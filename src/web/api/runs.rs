@@ -9,7 +9,10 @@ use tokio::sync::watch;
 
 use crate::{
     domain::{RunId, Submission},
-    report::{IndicesQuery, IndicesReport, Listing, OutcomePage, OutcomeQuery, Reports, RunBrief, RunQuery, RunReport},
+    report::{
+        IndicesQuery, IndicesReport, LabelsQuery, LabelsReport, Listing, OutcomePage, OutcomeQuery, Reports, RunBrief,
+        RunQuery, RunReport, TransitionsQuery, TransitionsReport,
+    },
     services::{Activity, Queue},
     web::{
         error::Problem,
@@ -68,6 +71,21 @@ pub async fn outcomes(
     Query(query): Query<OutcomeQuery>,
 ) -> Result<Json<OutcomePage>, Problem> {
     Ok(Json(reports.outcomes(run, &query).await?))
+}
+
+pub async fn labels(
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Query(query): Query<LabelsQuery>,
+) -> Result<Json<LabelsReport>, Problem> {
+    Ok(Json(reports.labels(run, &query).await?))
+}
+
+pub async fn transitions(
+    State(reports): State<Reports>,
+    Query(query): Query<TransitionsQuery>,
+) -> Result<Json<TransitionsReport>, Problem> {
+    Ok(Json(reports.transitions(&query).await?))
 }
 
 pub async fn events(

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{Page, verdict::Verdict};
 use crate::{
     domain::{Outcome, RunId, spec::Objective},
-    report::{Cell, Comparison, ComparisonRow, GroupChoice, PaperTable, Reports},
+    report::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice, PaperRow, PaperTable, Reports},
     services::Activity,
     web::{
         chart::{self, Chart},
@@ -105,6 +105,30 @@ impl ComparisonPage {
 
     fn has_indices(&self, table: &PaperTable) -> bool {
         table.rows.iter().any(|row| row.ia.is_some())
+    }
+
+    fn has_seeds(&self) -> bool {
+        self.groups().flatten().any(|group| group.chosen && group.seeds > 1)
+    }
+
+    /// The row of the backbone that the paper's is about. Drawings do not stand beside photographs.
+    fn beside(&self, row: &PaperRow) -> Option<&ComparisonRow> {
+        let rows = self.comparison.rows.iter().filter(|_| !self.comparison.dataset.drawn);
+        rows.into_iter().find(|measured| row.is_of(measured.backbone))
+    }
+
+    /// What was measured here of what the paper's row is about.
+    fn cell_of(&self, table: &PaperTable, row: &PaperRow) -> Option<&Cell> {
+        self.beside(row)?.cells.iter().find(|cell| cell.objective == table.objective)
+    }
+
+    /// The same of table 2.
+    fn coarse_only_of(&self, row: &PaperRow) -> Option<&CoarseOnly> {
+        self.beside(row)?.coarse_only.as_ref()
+    }
+
+    fn has_measured(&self) -> bool {
+        self.comparison.paper.iter().flat_map(|table| &table.rows).any(|row| self.beside(row).is_some())
     }
 
     /// Rows of the table that a backbone takes.

@@ -79,8 +79,14 @@ impl GalleryPage {
         self.address(&path, self.query.outcome, self.query.cursor.as_deref())
     }
 
+    /// The run whose outcomes filter too, and which one it is.
+    fn other(&self) -> Option<(RunId, Outcome)> {
+        self.query.other.zip(self.query.other_outcome)
+    }
+
     fn address(&self, path: &str, outcome: Option<Outcome>, cursor: Option<&str>) -> String {
-        let OutcomeQuery { outcome: _, fine, coarse, split, cursor: _, limit } = &self.query;
+        let OutcomeQuery { outcome: _, fine, coarse, other, other_outcome, split, cursor: _, limit } = &self.query;
+        let other = other.map(|run| run.to_string());
         let limit = limit.map(|limit| limit.to_string());
         text::address(
             path,
@@ -88,6 +94,8 @@ impl GalleryPage {
                 ("outcome", outcome.map(Outcome::code)),
                 ("fine", fine.as_deref()),
                 ("coarse", coarse.as_deref()),
+                ("other", other.as_deref()),
+                ("other_outcome", other_outcome.map(Outcome::code)),
                 ("split", split.map(Split::as_str)),
                 ("limit", limit.as_deref()),
                 ("cursor", cursor),

@@ -11,7 +11,7 @@ struct Endpoint {
     words: &'static str,
 }
 
-const ENDPOINTS: [Endpoint; 16] = [
+const ENDPOINTS: [Endpoint; 19] = [
     endpoint("GET", "/api/v1/datasets", "All data sets."),
     endpoint("GET", "/api/v1/datasets/{name}", "One data set: funnel, counts per category and label, taxonomy."),
     endpoint(
@@ -25,6 +25,11 @@ const ENDPOINTS: [Endpoint; 16] = [
         "/api/v1/runs",
         "Submit a run: a specification with name, tags and note. Answers 201 and Location.",
     ),
+    endpoint(
+        "POST",
+        "/api/v1/sweeps",
+        "Submit several runs, all or none: a grid over fields, or runs. Those that are there already are not made again.",
+    ),
     endpoint("GET", "/api/v1/runs/{id}", "One run: specification, progress, epochs, log, results."),
     endpoint("POST", "/api/v1/runs/{id}/cancel", "Stop a run that waits or runs."),
     endpoint("DELETE", "/api/v1/runs/{id}", "Forget a run that is over."),
@@ -35,8 +40,18 @@ const ENDPOINTS: [Endpoint; 16] = [
     ),
     endpoint(
         "GET",
-        "/api/v1/runs/{id}/outcomes?outcome=&fine=&coarse=&split=&cursor=&limit=",
-        "What it decided for each image.",
+        "/api/v1/runs/{id}/outcomes?outcome=&fine=&coarse=&other=&other_outcome=&split=&cursor=&limit=",
+        "What it decided for each image. other, other_outcome: images that another run gave that outcome.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/labels?rule=&k=&threshold=&sort=",
+        "Each fine label: average precision, precision, recall, F1; macro and micro means.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/transitions?a=&b=&rule=&k=&threshold=",
+        "Two runs on the same test images: outcomes under a and b, differences with intervals, McNemar's tests.",
     ),
     endpoint(
         "POST",

@@ -5,10 +5,12 @@ mod datasets;
 mod gallery;
 mod guide;
 mod images;
+mod labels;
 mod predict;
 mod run;
 mod run_form;
 mod runs;
+mod transitions;
 mod verdict;
 
 pub use comparison::ComparisonQuery;
@@ -34,6 +36,8 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/cancel", post(run::cancel))
         .route("/runs/{id}/delete", post(run::delete))
         .route("/runs/{id}/images", get(gallery::show))
+        .route("/runs/{id}/labels", get(labels::show))
+        .route("/transitions", get(transitions::show))
         .route("/datasets", get(datasets::list))
         .route("/datasets/{name}", get(datasets::show))
         .route("/predict", predict)

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Page;
 use crate::{
     domain::{Counts, Outcome, RunId, RunStatus, spec::Objective},
-    report::{Figure, Reports, RunReport, RunResults},
+    report::{Figure, Reports, RunBrief, RunReport, RunResults},
     services::Queue,
     web::{
         chart::{self, Chart},
@@ -21,12 +21,19 @@ use crate::{
 #[template(path = "runs/show.html")]
 pub struct RunPage {
     run: RunReport,
+    /// Other runs that it can be held against.
+    others: Vec<RunBrief>,
     chart: Chart,
 }
 
 pub async fn show(State(reports): State<Reports>, Path(run): Path<RunId>) -> Result<Page<RunPage>, Problem> {
     let run = reports.run(run).await?;
-    Ok(Page(RunPage { chart: chart::epochs(&run.epochs), run }))
+    let mut others = match run.brief.status {
+        RunStatus::Succeeded => reports.comparable(&run.brief).await?,
+        RunStatus::Queued | RunStatus::Running | RunStatus::Failed | RunStatus::Canceled => Vec::new(),
+    };
+    others.retain(|other| other.id != run.brief.id);
+    Ok(Page(RunPage { chart: chart::epochs(&run.epochs), others, run }))
 }
 
 pub async fn cancel(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {

@@ -1,5 +1,7 @@
 //! `/runs/new`: submit a run. Essentials first; every other field holds its default.
 
+mod sent;
+
 use std::{collections::HashMap, str::FromStr};
 
 use askama::Template;
@@ -9,22 +11,25 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use sent::{place, sweep};
 
 use super::Page;
 use crate::{
     domain::{
-        RunId, RunSpec, Submission,
+        RunId, RunSpec,
         spec::{
             Augmentation, Backbone, CoarseInput, FocalAlpha, Keep, Objective, Optimizer, Sampling, Schedule, Unfreeze,
         },
     },
     report::{DatasetBrief, Reports, RunReport},
-    services::Queue,
+    services::{Queue, Weights},
     web::{
         error::Problem,
         extract::{Form, Query},
     },
+    weights::Listed,
 };
 
 /// A field as it is asked for. Its name is the one in the specification's JSON.
@@ -42,9 +47,12 @@ enum Kind {
     Switch,
     /// The input's `step`.
     Number(&'static str),
+    Seeds,
     /// Text that stands for a structured value.
     Parsed(fn(&str) -> Result<Value, String>),
     Text,
+    /// Text, for which the installed weights are offered.
+    Weights,
     Tags,
     Note,
 }
@@ -77,7 +85,7 @@ const ESSENTIALS: Group = Group {
         field("objective", "Decision mode", names_of!(Objective), "The loss, and with it the run's own decision rule."),
         field("epochs", "Epochs", Kind::Number("1"), "Passes over the training images."),
         field("input_size", "Input size", Kind::Number("1"), "Side of the square input in pixels: smaller is faster."),
-        field("seed", "Seed", Kind::Number("1"), "Runs that differ in the seed alone form a group."),
+        field("seed", "Seed", Kind::Seeds, "Several, such as 0, 1, 2 or 0-4, make a group of runs, shown by its mean."),
         field("name", "Name", Kind::Text, "Left empty: made of backbone, decision mode and seed."),
         field("tags", "Tags", Kind::Tags, "Comma separated."),
         field("note", "Note", Kind::Note, "What you want to know from this run."),
@@ -152,8 +160,8 @@ const MORE: [Group; 4] = [
             field(
                 "initial_weights",
                 "Initial weights",
-                Kind::Text,
-                "A safetensors file on the server; left empty: drawn from the seed.",
+                Kind::Weights,
+                "The name of installed weights, or a file on the server; left empty: drawn from the seed.",
             ),
             field(
                 "unfreeze",
@@ -197,6 +205,8 @@ fn fields() -> impl Iterator<Item = &'static Field> {
 #[template(path = "runs/new.html")]
 pub struct FormPage {
     datasets: Vec<DatasetBrief>,
+    /// Those that are installed.
+    weights: Vec<Listed>,
     values: HashMap<String, String>,
     error: Option<FormError>,
 }
@@ -210,6 +220,7 @@ struct FormError {
 /// `/runs/new?from=ID&FIELD=VALUE…`: filled in with defaults, then with a run's specification, then with the query.
 pub async fn form(
     State(reports): State<Reports>,
+    State(weights): State<Weights>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Page<FormPage>, Problem> {
     let datasets = datasets(&reports).await?;
@@ -224,17 +235,18 @@ pub async fn form(
             return Err(Problem::invalid(format!("The query: a run has no field “{name}”.")));
         }
     }
-    Ok(Page(FormPage { datasets, values, error: None }))
+    Ok(Page(FormPage { datasets, weights: installed(&weights).await?, values, error: None }))
 }
 
 pub async fn submit(
     State(queue): State<Queue>,
     State(reports): State<Reports>,
+    State(weights): State<Weights>,
     Form(pairs): Form,
 ) -> Result<Response, Problem> {
-    let error = match submission(&pairs) {
-        Ok(submission) => match queue.submit(submission).await.map_err(Problem::from) {
-            Ok(run) => return Ok(Redirect::to(&format!("/runs/{run}")).into_response()),
+    let error = match sweep(&pairs) {
+        Ok(sweep) => match queue.submit_all(sweep).await.map_err(Problem::from) {
+            Ok(runs) => return Ok(Redirect::to(&place(&runs, &pairs)).into_response()),
             Err(problem) if problem.status().is_client_error() => problem.detail().to_owned(),
             Err(problem) => return Err(problem),
         },
@@ -242,33 +254,11 @@ pub async fn submit(
     };
     let page = FormPage {
         datasets: datasets(&reports).await?,
+        weights: installed(&weights).await?,
         values: pairs.into_iter().collect(),
         error: Some(error.into()),
     };
     Ok((StatusCode::UNPROCESSABLE_ENTITY, Page(page)).into_response())
-}
-
-/// Of what a form sends, which is text, what a run is submitted as.
-fn submission(pairs: &[(String, String)]) -> Result<Submission, String> {
-    let mut fields = Map::new();
-    for (name, value) in pairs.iter().filter(|(_, value)| !value.trim().is_empty()) {
-        let kind = fields_by_name(name).map(|field| &field.kind);
-        let value = match kind {
-            Some(Kind::Number(_)) => number(name, value.trim())?,
-            Some(Kind::Switch) => value.trim().parse::<bool>().map_err(|error| format!("{name}: {error}"))?.into(),
-            Some(Kind::Parsed(parse)) => parse(value).map_err(|error| format!("{name}: {error}"))?,
-            Some(Kind::Tags) => value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect(),
-            Some(Kind::Dataset | Kind::Choice(_) | Kind::Text | Kind::Note) | None => value.trim().into(),
-        };
-        fields.insert(name.clone(), value);
-    }
-    Submission::try_from(fields)
-}
-
-fn number(name: &str, text: &str) -> Result<Value, String> {
-    let whole = text.parse::<u64>().ok().map(Value::from);
-    let fraction = || text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from);
-    whole.or_else(fraction).ok_or_else(|| format!("{name}: “{text}” is not a number"))
 }
 
 fn parsed<T: FromStr<Err = String> + Serialize>(text: &str) -> Result<Value, String> {
@@ -284,6 +274,12 @@ async fn datasets(reports: &Reports) -> Result<Vec<DatasetBrief>, Problem> {
     let mut datasets = reports.datasets().await?.items;
     datasets.retain(|dataset| !dataset.labels_only);
     Ok(datasets)
+}
+
+async fn installed(weights: &Weights) -> Result<Vec<Listed>, Problem> {
+    let mut weights = weights.list().await?.items;
+    weights.retain(|weights| weights.installed);
+    Ok(weights)
 }
 
 fn defaults(dataset: Option<&str>) -> HashMap<String, String> {
@@ -333,7 +329,8 @@ impl FormPage {
             Kind::Dataset => self.datasets.iter().map(|dataset| &*dataset.name).collect(),
             Kind::Choice(names) => names(),
             Kind::Switch => vec!["false", "true"],
-            Kind::Number(_) | Kind::Parsed(_) | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
+            Kind::Weights => self.weights.iter().map(|weights| &*weights.name).collect(),
+            Kind::Number(_) | Kind::Seeds | Kind::Parsed(_) | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
         }
     }
 
@@ -390,15 +387,6 @@ mod tests {
     }
 
     #[test]
-    fn text_becomes_a_submission() {
-        let submission =
-            submission(&pairs(&[("epochs", " 3 "), ("learning_rate", "0.1"), ("tags", "a, b,"), ("name", "")]))
-                .unwrap();
-        assert_eq!((submission.spec.epochs, submission.spec.learning_rate), (3, 0.1));
-        assert_eq!((submission.labels.tags, submission.labels.name), (vec!["a".into(), "b".into()], None));
-    }
-
-    #[test]
     fn structured_values_are_shown_as_they_are_written() {
         for (field, written, shown) in [
             ("focal_alpha", "2", "2.0"),
@@ -406,10 +394,9 @@ mod tests {
             ("unfreeze", "none", "none"),
             ("unfreeze", "classifier@2:0.1,block5@3", "classifier@2:0.1, block5@3"),
         ] {
-            let spec = submission(&pairs(&[(field, written)])).unwrap().spec;
-            let values = texts(serde_json::to_value(&spec));
-            assert_eq!(values[field], shown);
-            assert_eq!(submission(&pairs(&[(field, shown)])).unwrap().spec, spec);
+            let spec = |text| sweep(&pairs(&[(field, text)])).unwrap().runs.remove(0).spec;
+            assert_eq!(texts(serde_json::to_value(spec(written)))[field], shown);
+            assert_eq!(spec(shown), spec(written));
         }
     }
 
@@ -418,6 +405,7 @@ mod tests {
         for (name, value) in [
             ("epochs", "x"),
             ("epochs", "0"),
+            ("seed", "1-"),
             ("threshold", "1.5"),
             ("device", "tpu"),
             ("optimizer", "adam"),
@@ -430,7 +418,7 @@ mod tests {
             ("keep", "first"),
             ("patience", "2"),
         ] {
-            let error = FormError::from(submission(&pairs(&[(name, value)])).unwrap_err());
+            let error = FormError::from(sweep(&pairs(&[(name, value)])).unwrap_err());
             assert_eq!(error.field, Some(name), "{}", error.text);
         }
     }

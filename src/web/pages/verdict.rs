@@ -21,9 +21,17 @@ pub struct Verdict {
     /// It is told how many labels there are.
     pub oracle: bool,
     /// Others whose interval overlaps its own.
-    pub rivals: Vec<String>,
+    pub rivals: Vec<Rival>,
     /// It is one among several.
     pub compared: usize,
+}
+
+/// A cell whose interval overlaps the best one's.
+pub struct Rival {
+    /// “resnet-tiny · top-k softmax”.
+    pub name: String,
+    /// Its run and the best one, to be held against each other; `None` where one of the two is a group.
+    pub pair: Option<(RunId, RunId)>,
 }
 
 /// The headline case of a run.
@@ -62,7 +70,9 @@ impl Verdict {
                 total: counts.total(),
             }),
             oracle: cell.objective == Objective::TopKSoftmax,
-            rivals: rivals.map(|(_, rival)| name(rival)).collect(),
+            rivals: rivals
+                .map(|(_, rival)| Rival { name: name(rival), pair: single(rival.1).zip(single(cell)) })
+                .collect(),
             compared: cells().count(),
         })
     }
@@ -70,6 +80,14 @@ impl Verdict {
     /// Nobody was right for the right reasons, not once: there is no best one.
     pub fn none_right(&self) -> bool {
         self.ia.value == Some(0.0)
+    }
+}
+
+/// The run of a cell that is no group.
+fn single(cell: &Cell) -> Option<RunId> {
+    match cell.runs.as_slice() {
+        [run] => Some(*run),
+        _ => None,
     }
 }
 

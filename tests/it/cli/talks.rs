@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{server::Server, twograin};
 
-fn run(id: u32, status: &str) -> Value {
+pub fn run(id: u32, status: &str) -> Value {
     let progress = (status == "running").then(|| {
         json!({"phase": "epoch 2 of 3", "fraction": 0.5, "loss": 1.25,
         "images_per_second": 310.4, "seconds_left": 61.0})
@@ -24,11 +24,11 @@ fn run(id: u32, status: &str) -> Value {
         "queue_position": (status == "queued").then_some(2), "seconds": null, "epochs": [], "log": [], "results": results})
 }
 
-fn answers(values: &[(u16, &Value)]) -> Vec<(u16, String)> {
+pub fn answers(values: &[(u16, &Value)]) -> Vec<(u16, String)> {
     values.iter().map(|(status, value)| (*status, value.to_string())).collect()
 }
 
-const SUBMIT: [&str; 10] = [
+pub const SUBMIT: [&str; 10] = [
     "run",
     "submit",
     "--dataset",
@@ -110,6 +110,44 @@ fn a_run_is_shown_with_its_counts_and_undefined_figures() {
         assert!(out.contains(part), "{part} is missing in\n{out}");
     }
     assert_eq!(server.asked()[0].line, "GET /api/v1/runs/7");
+}
+
+#[test]
+fn two_runs_are_compared_and_labels_listed() {
+    let side = |id| json!({"run": run(id, "succeeded"), "results": run(id, "succeeded")["results"]});
+    let figure = |value: f64| json!({"value": value, "low": value - 0.1, "high": value + 0.1, "spread": null});
+    let test = json!({"both": 900, "only_a": 30, "only_b": 10, "neither": 1507, "method": "chi-squared", "statistic": 9.025,
+        "p": 0.00266});
+    let none = json!({"value": null, "low": null, "high": null, "spread": null});
+    let transitions = json!({"a": side(3), "b": side(7), "images": 2447, "resamples": 10000,
+        "outcomes": [[900, 0, 30, 0], [0, 0, 0, 0], [10, 0, 1000, 7], [0, 0, 0, 500]],
+        "differences": {"ia": figure(-0.008), "ip": none, "ir": figure(0.01), "if1": none, "coarse_accuracy": none,
+            "fine_exact_match": none}, "ftct": test, "category": test});
+    let means = json!({"average_precision": figure(0.5), "precision": 0.25, "recall": 0.75, "f1": null});
+    let labels = json!({"run": run(7, "succeeded"), "rule": {"rule": "top-k", "k": 2}, "rule_words": "top-k, k = 2",
+        "images": 2447, "resamples": 10000, "supported": 79, "never_predicted": 1, "macro_mean": means, "micro_mean": means,
+        "labels": [{"name": "dog", "category": "animal", "support": 20, "predicted": 0, "correct": 0,
+            "average_precision": figure(0.6), "precision": none, "recall": figure(0.125), "f1": 0.0}]});
+    let server = Server::start(answers(&[(200, &transitions), (200, &labels)]));
+    let compared = twograin(&["run", "compare", "3", "7", "--threshold", "0.5", "--server", &server.url]);
+    for part in [
+        "A: run 3 “a run”, decision rule: p > 0.7",
+        "IA                0.409  0.409  -0.008  -0.108 – +0.092",
+        "IP                1.000  1.000       –  –",
+        "FFCT    10     0  1,000     7",
+        "FTCT (tests IA)                          900       30       10    1,507  0.003  χ² = 9.025",
+    ] {
+        assert!(compared.out.contains(part), "{part} is missing in\n{}{}", compared.out, compared.err);
+    }
+    let listed = twograin(&["run", "labels", "7", "--sort", "-support", "--server", &server.url]);
+    for part in [
+        "decision rule: top-k, k = 2",
+        "dog         animal            20  0.600  0.500 – 0.700          –   0.125  0.000",
+    ] {
+        assert!(listed.out.contains(part), "{part} is missing in\n{}{}", listed.out, listed.err);
+    }
+    let lines: Vec<String> = server.asked().into_iter().map(|asked| asked.line).collect();
+    assert_eq!(lines, ["GET /api/v1/transitions?a=3&b=7&threshold=0.5", "GET /api/v1/runs/7/labels?sort=-support"]);
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! The loader's batches.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
@@ -155,6 +159,20 @@ fn dropping_a_loader_stops_its_threads() {
     loader.next().unwrap().unwrap();
     drop(loader);
     assert_eq!(Arc::strong_count(&samples), 1, "every thread has given up its samples");
+}
+
+#[test]
+fn no_more_than_two_batches_are_prepared_ahead() {
+    let (_directory, samples) = samples(28);
+    let config = LoaderConfig { shuffle: false, ..CONFIG };
+    let mut loader = Loader::new(Arc::clone(&samples), (0..28).collect(), config).unwrap();
+    loader.next().unwrap().unwrap();
+    // A slow consumer: the threads have long done what they may.
+    std::thread::sleep(Duration::from_secs(1));
+    samples[4..].iter().for_each(|sample| std::fs::remove_file(&sample.path).unwrap());
+    // Two batches, and an image that each of the two threads could not deliver.
+    let loaded: Vec<_> = loader.by_ref().map_while(Result::ok).flat_map(|batch| batch.indices).collect();
+    assert_eq!(loaded, (4..12).collect::<Vec<_>>());
 }
 
 #[test]

@@ -240,3 +240,31 @@ fn what_goes_wrong_is_named() {
     let error = failed(&data, &|_| {}).to_string();
     assert!(error.contains(".png"), "{error}");
 }
+
+#[test]
+fn an_image_that_is_damaged_during_training_ends_the_run_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut data = data(folder.path(), 48);
+    // Photographs, of which half a file still decodes to half an image.
+    for sample in &mut data.train {
+        let jpeg = sample.path.with_extension("jpg");
+        image::open(&sample.path).unwrap().save(&jpeg).unwrap();
+        sample.path = jpeg;
+    }
+    let damaged = &data.train[5].path;
+    let spec = spec(Backbone::ResNetTiny, Objective::SigmoidThreshold, |spec| {
+        (spec.epochs, spec.augmentation) = (3, Augmentation::CropFlip);
+    });
+    let mut ended = 0;
+    let mut observer = |event| {
+        if matches!(event, TrainingEvent::EpochEnded { .. }) {
+            ended += 1;
+            let bytes = std::fs::read(damaged).unwrap();
+            std::fs::write(damaged, &bytes[..bytes.len() / 2]).unwrap();
+        }
+        ControlFlow::Continue(())
+    };
+    let error = fit(&spec, &data, &files(&spec), &Device::Cpu, &mut observer).unwrap_err().to_string();
+    assert_eq!(ended, 1, "{error}");
+    assert!(error.contains(&format!("{}: the file ends before the image does", damaged.display())), "{error}");
+}

@@ -12,7 +12,7 @@ use twograin::{
     model::{
         Classifier, LossSpec, Mode, Network, Output, Parameters, Prepared, Tape, Targets,
         densenet::{DenseNet, DenseNetConfig},
-        efficientnet::{EfficientNet, EfficientNetConfig, Stage},
+        efficientnet::{Convention, EfficientNet, EfficientNetConfig, Stage},
         resnet::{ResNet, ResNetConfig},
         vgg::{Vgg, VggConfig},
     },
@@ -251,7 +251,14 @@ pub fn network(name: &str, params: &mut Parameters) -> (Network, usize) {
             (Network::Dense(DenseNet::new(params, config).unwrap()), 75)
         }
         "efficientnet" => {
-            let config = EfficientNetConfig { stem: 8, stages: STAGES, head: 320, dropout: 0.0, drop_connect: 0.0 };
+            let config = EfficientNetConfig {
+                stem: 8,
+                stages: STAGES,
+                head: 320,
+                dropout: 0.0,
+                drop_connect: 0.0,
+                convention: Convention::TensorFlow,
+            };
             (Network::Efficient(EfficientNet::new(params, config).unwrap()), 70)
         }
         "vgg" | "vgg_bn" => {

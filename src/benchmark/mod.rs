@@ -1,4 +1,7 @@
-//! How fast a machine does the arithmetic of training and inference, and how close that is to its limit.
+//! How fast a machine does the arithmetic of training and inference, and how close that is to its limit; and how fast it loads
+//! images.
+
+mod loader;
 
 use std::{
     str::FromStr,
@@ -16,6 +19,8 @@ use crate::{
     model::{Classifier, LossSpec, ModelSpec, Targets},
     training::{Optimizer, StepConfig, step},
 };
+
+pub use loader::{LoaderBenchError, LoaderCase, LoaderRow, measure_loader};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +79,8 @@ pub struct Row {
     pub input_size: usize,
     /// Threads that computed.
     pub threads: usize,
+    /// Values of the model, its heads included.
+    pub parameters: u64,
     /// By the median of the steps.
     pub images_per_second: f64,
     /// Of the machine's rate of matrix products, what the multiplications and additions by definition would need, three times
@@ -130,6 +137,7 @@ pub fn measure(case: Case, duration: Duration) -> Result<Row> {
         batch,
         input_size,
         threads: rayon::current_num_threads(),
+        parameters: model.params().count() as u64,
         images_per_second,
         gemm_share: 2.0 * passes * multiply_adds(&model, side)? as f64 * images_per_second / gemm,
         gemm_gflops: gemm / 1e9,

@@ -1,0 +1,275 @@
+//! Fine labels one by one: how well each is ranked, and how often the rule in force is right about it.
+
+use std::{cmp::Ordering, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Figure, Reports, RuleQuery, RunBrief, evidence::Evidence, reports::brief, rule::rule_words};
+use crate::{
+    analysis::{
+        LabelCounts, Precisions, Ranking, average_precisions, interval::RESAMPLES, label_counts, ranking::mean,
+    },
+    domain::{DecisionRule, FineId, RunId, decision::softmax},
+    error::{Error, Result},
+    exchange::{FineScores, ScoreActivation},
+};
+
+/// The same run always gets the same intervals.
+const BOOTSTRAP_SEED: u64 = 0;
+
+/// A [`RuleQuery`] and `sort=`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabelsQuery {
+    /// `top-k` or `threshold`; by default the run's own rule.
+    pub rule: Option<String>,
+    /// Labels taken per image; without it, the oracle: as many as the image truly has.
+    pub k: Option<u16>,
+    /// θ; by default the run's.
+    pub threshold: Option<f64>,
+    /// By what; by default the taxonomy's order.
+    pub sort: Option<LabelSort>,
+}
+
+/// `name`, `support`, `average_precision`, `precision`, `recall` or `f1`, with `-` in front for the largest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct LabelSort {
+    /// The column.
+    pub by: LabelColumn,
+    /// The largest first. What is undefined stands last in any case.
+    pub descending: bool,
+}
+
+/// A column that labels can be sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelColumn {
+    /// The label's name.
+    Name,
+    /// How many images have it.
+    Support,
+    /// Its average precision.
+    AveragePrecision,
+    /// Its precision.
+    Precision,
+    /// Its recall.
+    Recall,
+    /// Its F1.
+    F1,
+}
+
+/// `GET /api/v1/runs/{id}/labels`: the fine labels of a run, one by one, on the test images.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LabelsReport {
+    /// The run.
+    pub run: RunBrief,
+    /// The rule under which labels are predicted.
+    pub rule: DecisionRule,
+    /// The rule in words.
+    pub rule_words: String,
+    /// How many test images.
+    pub images: u64,
+    /// Resamples of the bootstrap, which draws images for all labels together.
+    pub resamples: usize,
+    /// How many labels have images: the means are over them.
+    pub supported: usize,
+    /// Of those, how many were never predicted: they have no precision, and the mean of precisions leaves them out.
+    pub never_predicted: usize,
+    /// Means over labels.
+    pub macro_mean: LabelMeans,
+    /// Figures of all pairs of image and label together.
+    pub micro_mean: LabelMeans,
+    /// The labels.
+    pub labels: Vec<LabelFigures>,
+}
+
+/// Figures over all labels with images.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct LabelMeans {
+    /// Average precision; its macro mean is known as mAP.
+    pub average_precision: Figure,
+    /// Precision.
+    pub precision: Option<f64>,
+    /// Recall.
+    pub recall: Option<f64>,
+    /// F1.
+    pub f1: Option<f64>,
+}
+
+/// One fine label.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LabelFigures {
+    /// Its name.
+    pub name: String,
+    /// The category it belongs to; `None` for a public label.
+    pub category: Option<String>,
+    /// Images that truly have it.
+    pub support: u64,
+    /// Images that are said to have it.
+    pub predicted: u64,
+    /// Images that are said to have it, and do.
+    pub correct: u64,
+    /// Average precision over the images by its probability, percentile bootstrap.
+    pub average_precision: Figure,
+    /// correct / predicted, Wilson interval.
+    pub precision: Figure,
+    /// correct / support, Wilson interval.
+    pub recall: Figure,
+    /// Harmonic mean of precision and recall.
+    pub f1: Option<f64>,
+}
+
+impl Reports {
+    /// The fine labels of a run, one by one, under any rule.
+    pub async fn labels(&self, id: RunId, query: &LabelsQuery) -> Result<LabelsReport> {
+        let run = self.succeeded(id).await?;
+        let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
+        let Some(rule) = rule else {
+            return Err(Error::Invalid(format!("run {id} is coarse-only: it has no scores of fine labels")));
+        };
+        let taxonomy = self.store.dataset(&run.dataset).await?.taxonomy;
+        let evidence = Arc::new(self.evidence(id).await?);
+        let counts = label_counts(&evidence.decide(Some(rule)), evidence.truths(), taxonomy.fine().len());
+        let precisions = self.precisions(id, evidence.clone()).await?;
+
+        let figures = taxonomy.fine().iter().zip(&counts).zip(&precisions.each).map(|((label, counts), precision)| {
+            let LabelCounts { support, predicted, correct } = *counts;
+            LabelFigures {
+                name: label.name.clone(),
+                category: label.parent.map(|parent| taxonomy.coarse_name(parent).to_owned()),
+                support,
+                predicted,
+                correct,
+                average_precision: (*precision).into(),
+                precision: Figure::proportion(correct, predicted),
+                recall: Figure::proportion(correct, support),
+                f1: counts.f1(),
+            }
+        });
+        let mut labels: Vec<LabelFigures> = figures.collect();
+        if let Some(sort) = query.sort {
+            labels.sort_by(|a, b| sort.order(a, b));
+        }
+        let supported = || counts.iter().copied().filter(|counts| counts.support > 0);
+        let all: LabelCounts = supported().sum();
+        Ok(LabelsReport {
+            run: brief(run),
+            rule,
+            rule_words: rule_words(rule),
+            images: evidence.scores.len() as u64,
+            resamples: RESAMPLES,
+            supported: supported().count(),
+            never_predicted: supported().filter(|counts| counts.predicted == 0).count(),
+            macro_mean: LabelMeans {
+                average_precision: precisions.mean.into(),
+                precision: mean(supported().map(LabelCounts::precision)),
+                recall: mean(supported().map(LabelCounts::recall)),
+                f1: mean(supported().map(LabelCounts::f1)),
+            },
+            micro_mean: LabelMeans {
+                average_precision: precisions.pooled.into(),
+                precision: all.precision(),
+                recall: all.recall(),
+                f1: all.f1(),
+            },
+            labels,
+        })
+    }
+
+    /// Average precisions depend on a run's scores alone, and are kept: sorting and another rule cost nothing.
+    async fn precisions(&self, run: RunId, evidence: Arc<Evidence>) -> Result<Arc<Precisions>> {
+        let key = run.to_string();
+        if let Some(known) = self.precisions.get(&key) {
+            return Ok(known);
+        }
+        let precisions =
+            tokio::task::spawn_blocking(move || evidence.scores.fine.as_ref().map(|fine| rank(fine, &evidence)))
+                .await
+                .map_err(|error| Error::internal("labels were not ranked", error))?
+                .ok_or_else(|| {
+                    Error::internal("a run with a decision rule has no fine scores", format!("run {run}"))
+                })?;
+        let precisions = Arc::new(precisions);
+        self.precisions.put(key, precisions.clone());
+        Ok(precisions)
+    }
+}
+
+/// Ranks images by each label's probability. A sigmoid's rises with the logit, which keeps apart what the probability would
+/// round to 1; a softmax's logits mean something within one image alone.
+fn rank(fine: &FineScores, evidence: &Evidence) -> Precisions {
+    let rows: Vec<Vec<f64>> = fine
+        .logits
+        .chunks_exact(fine.fine_count)
+        .map(|logits| match fine.activation {
+            ScoreActivation::Softmax => softmax(logits),
+            ScoreActivation::Sigmoid => logits.iter().copied().map(f64::from).collect(),
+        })
+        .collect();
+    let labels: Vec<FineId> = (0u16..).map(FineId).take(fine.fine_count).collect();
+    let items = |label: &FineId| {
+        let label = *label;
+        let images = rows.iter().zip(evidence.truths()).enumerate();
+        images.map(move |(image, (row, truth))| (row[label.index()], image, truth.fine.contains(label)))
+    };
+    let rankings: Vec<Ranking> = labels.iter().map(|label| Ranking::of(items(label))).collect();
+    let supported = labels.iter().filter(|label| items(label).any(|(.., positive)| positive));
+    let pooled = Ranking::of(supported.flat_map(items));
+    average_precisions(&rankings, &pooled, rows.len(), RESAMPLES, BOOTSTRAP_SEED)
+}
+
+impl LabelSort {
+    fn order(self, a: &LabelFigures, b: &LabelFigures) -> Ordering {
+        let number = |of: fn(&LabelFigures) -> Option<f64>| match (of(a), of(b)) {
+            (Some(a), Some(b)) if self.descending => b.total_cmp(&a),
+            (Some(a), Some(b)) => a.total_cmp(&b),
+            (a, b) => b.is_some().cmp(&a.is_some()),
+        };
+        match self.by {
+            LabelColumn::Name if self.descending => b.name.cmp(&a.name),
+            LabelColumn::Name => a.name.cmp(&b.name),
+            LabelColumn::Support => number(|label| Some(label.support as f64)),
+            LabelColumn::AveragePrecision => number(|label| label.average_precision.value),
+            LabelColumn::Precision => number(|label| label.precision.value),
+            LabelColumn::Recall => number(|label| label.recall.value),
+            LabelColumn::F1 => number(|label| label.f1),
+        }
+    }
+}
+
+impl LabelColumn {
+    /// In the order of the table.
+    pub const ALL: [Self; 6] =
+        [Self::Name, Self::Support, Self::AveragePrecision, Self::Precision, Self::Recall, Self::F1];
+
+    /// As `sort=` names it, and the JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Support => "support",
+            Self::AveragePrecision => "average_precision",
+            Self::Precision => "precision",
+            Self::Recall => "recall",
+            Self::F1 => "f1",
+        }
+    }
+}
+
+/// As it is parsed.
+impl fmt::Display for LabelSort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.descending { "-" } else { "" }, self.by.as_str())
+    }
+}
+
+impl TryFrom<String> for LabelSort {
+    type Error = String;
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        let (name, descending) = text.strip_prefix('-').map_or((text.as_str(), false), |name| (name, true));
+        let by = LabelColumn::ALL.into_iter().find(|column| column.as_str() == name);
+        by.map(|by| Self { by, descending }).ok_or_else(|| {
+            let columns = LabelColumn::ALL.map(LabelColumn::as_str).join(", ");
+            format!("sort: “{text}” is not a column; they are {columns}, with - in front for the largest first")
+        })
+    }
+}

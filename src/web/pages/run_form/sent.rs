@@ -1,0 +1,84 @@
+//! What the form sends, which is text, and what it means.
+
+use serde_json::{Map, Value, json};
+
+use super::{Kind, fields_by_name};
+use crate::{
+    domain::{Seeds, Sweep},
+    services::Submitted,
+    web::filters,
+};
+
+/// The page of the run, or the list that several are on.
+pub fn place(runs: &[Submitted], pairs: &[(String, String)]) -> String {
+    match runs {
+        [one] => format!("/runs/{}", one.run),
+        _ => {
+            let dataset = pairs.iter().find(|(name, _)| name == "dataset").map(|(_, value)| value.trim());
+            filters::address("/runs", &[("dataset", dataset)])
+        }
+    }
+}
+
+/// Of what a form sends, which is text, what is submitted: a new run, or those of several seeds that are not there yet.
+pub fn sweep(pairs: &[(String, String)]) -> Result<Sweep, String> {
+    let mut fields = Map::new();
+    fields.insert("force".into(), true.into());
+    for (name, value) in pairs.iter().filter(|(_, value)| !value.trim().is_empty()) {
+        let kind = fields_by_name(name).map(|field| &field.kind);
+        let value = match kind {
+            Some(Kind::Number(_)) => number(name, value.trim())?,
+            Some(Kind::Seeds) => {
+                let Seeds(seeds) = value.parse().map_err(|error| format!("{name}: {error}"))?;
+                if seeds.len() > 1 {
+                    fields.insert("force".into(), false.into());
+                }
+                fields.insert("grid".into(), json!({ "seed": seeds }));
+                continue;
+            }
+            Some(Kind::Switch) => value.trim().parse::<bool>().map_err(|error| format!("{name}: {error}"))?.into(),
+            Some(Kind::Parsed(parse)) => parse(value).map_err(|error| format!("{name}: {error}"))?,
+            Some(Kind::Tags) => value.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect(),
+            Some(Kind::Dataset | Kind::Choice(_) | Kind::Text | Kind::Weights | Kind::Note) | None => {
+                value.trim().into()
+            }
+        };
+        fields.insert(name.clone(), value);
+    }
+    Sweep::try_from(fields)
+}
+
+fn number(name: &str, text: &str) -> Result<Value, String> {
+    let whole = text.parse::<u64>().ok().map(Value::from);
+    let fraction = || text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from);
+    whole.or_else(fraction).ok_or_else(|| format!("{name}: “{text}” is not a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(extra: &[(&str, &str)]) -> Vec<(String, String)> {
+        let essentials = [("dataset", "demo"), ("backbone", "vgg-tiny"), ("objective", "coarse-only")];
+        essentials.iter().chain(extra).map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn text_becomes_a_submission() {
+        let sweep =
+            sweep(&pairs(&[("epochs", " 3 "), ("learning_rate", "0.1"), ("tags", "a, b,"), ("name", "")])).unwrap();
+        let [submission] = sweep.runs.as_slice() else { panic!("not one run") };
+        assert_eq!((submission.spec.epochs, submission.spec.learning_rate), (3, 0.1));
+        assert_eq!((submission.labels.tags.len(), &submission.labels.name), (2, &None));
+    }
+
+    #[test]
+    fn several_seeds_are_several_runs_and_one_is_a_new_one() {
+        let seeds = |text| {
+            let sweep = sweep(&pairs(&[("seed", text)])).unwrap();
+            (sweep.runs.iter().map(|run| run.spec.seed).collect::<Vec<_>>(), sweep.force)
+        };
+        assert_eq!(seeds("0-2, 7"), (vec![0, 1, 2, 7], false));
+        assert_eq!(seeds("3"), (vec![3], true));
+    }
+}
