@@ -29,6 +29,7 @@ pub struct Server {
     /// Where pages and API are served.
     pub address: SocketAddr,
     stop: watch::Sender<bool>,
+    stop_workers: watch::Sender<bool>,
     pages: JoinHandle<std::io::Result<()>>,
     workers: JoinHandle<std::io::Result<()>>,
     scheduler: JoinHandle<()>,
@@ -49,7 +50,7 @@ impl Server {
         let store = StoreConfig { data_dir: config.data.data_dir.clone(), database: config.data.database.clone() };
         let store = Store::open(&store).await?;
         let lock = lock(&store)?;
-        let queue = Queue::new(store.clone(), config.feature_cache_bytes);
+        let queue = Queue::new(store.clone(), config.feature_cache_bytes, config.checkpoint_every);
         let (activity, watched) = watch::channel::<Option<Activity>>(None);
         let services = Services {
             reports: Reports::new(store.clone()),
@@ -61,25 +62,26 @@ impl Server {
         };
         let security = web::Security { loopback_only: address.ip().is_loopback() };
         let (stop, stopped) = watch::channel(false);
+        let (stop_workers, workers_stopped) = watch::channel(false);
         let pages = tokio::spawn(web::serve(pages, web::router(services, security), stopped.clone()));
-        let workers = tokio::spawn(web::serve(workers, web::worker::router(queue.clone()), stopped.clone()));
+        let workers = tokio::spawn(web::serve(workers, web::worker::router(queue.clone()), workers_stopped));
         let scheduler = tokio::spawn(scheduler::run(queue.clone(), format!("http://{worker_address}"), stopped));
         match start {
             Start::Serve => {}
             Start::Demo => drop(tokio::spawn(demo::prepare(store, queue, activity))),
         }
-        Ok(Self { address, stop, pages, workers, scheduler, _lock: lock })
+        Ok(Self { address, stop, stop_workers, pages, workers, scheduler, _lock: lock })
     }
 
-    /// Ends the server: what was asked is answered, the running worker is ended and its run goes back to the queue.
+    /// Ends the server: what was asked is answered, the running worker writes a checkpoint, and its run goes back to the queue.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        // The scheduler first: it needs nothing of the others, and they may wait for slow readers.
-        for (what, end) in [
-            ("scheduler", self.scheduler.await),
-            ("pages", flat(self.pages).await),
-            ("workers", flat(self.workers).await),
-        ] {
+        // The scheduler first: the worker still tells how far it came, and the pages may wait for slow readers.
+        let scheduler = self.scheduler.await;
+        self.stop_workers.send_replace(true);
+        for (what, end) in
+            [("scheduler", scheduler), ("pages", flat(self.pages).await), ("workers", flat(self.workers).await)]
+        {
             if let Err(error) = end {
                 tracing::error!(%error, "{what}");
             }

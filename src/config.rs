@@ -3,6 +3,7 @@
 use std::{
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Args, builder::FalseyValueParser};
@@ -18,6 +19,8 @@ pub struct Config {
     pub data: DataConfig,
     /// What the features of frozen backbones may take on disk, in bytes.
     pub feature_cache_bytes: u64,
+    /// Time between two checkpoints of a run in the middle of an epoch.
+    pub checkpoint_every: Duration,
     /// Whether an address that other machines reach was allowed explicitly.
     pub insecure: bool,
 }
@@ -60,6 +63,12 @@ pub struct ServeArgs {
     #[arg(long, value_name = "GIB", env = "TWOGRAIN_FEATURE_CACHE", default_value_t = 4)]
     feature_cache: u32,
 
+    /// Minutes between two checkpoints of a run in the middle of an epoch
+    ///
+    /// A run whose process is killed goes on from its last checkpoint, and loses at most so much. There is one at the end of each epoch as well.
+    #[arg(long, value_name = "MINUTES", env = "TWOGRAIN_CHECKPOINT_MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    checkpoint_minutes: u32,
+
     /// Allow a --listen address that other machines can reach
     ///
     /// Whoever reaches it can read everything, start and delete runs. Use it behind something that asks who is there.
@@ -71,7 +80,7 @@ impl TryFrom<ServeArgs> for Config {
     type Error = String;
 
     fn try_from(args: ServeArgs) -> Result<Self, String> {
-        let ServeArgs { listen, data, worker_listen, feature_cache, insecure } = args;
+        let ServeArgs { listen, data, worker_listen, feature_cache, checkpoint_minutes, insecure } = args;
         if !listen.ip().is_loopback() && !insecure {
             return Err(format!(
                 "--listen {listen} can be reached from other machines, and there are no accounts yet: everyone who reaches it \
@@ -80,7 +89,8 @@ impl TryFrom<ServeArgs> for Config {
             ));
         }
         let feature_cache_bytes = u64::from(feature_cache) << 30;
-        Ok(Self { listen, worker_listen, data, feature_cache_bytes, insecure })
+        let checkpoint_every = Duration::from_secs(60 * u64::from(checkpoint_minutes));
+        Ok(Self { listen, worker_listen, data, feature_cache_bytes, checkpoint_every, insecure })
     }
 }
 

@@ -96,6 +96,7 @@ pub fn measure_loader(directory: &Path, case: LoaderCase, duration: Duration) ->
             epoch,
             shuffle: true,
             drop_last: false,
+            first_batch: 0,
             threads,
         };
         Loader::new(Arc::clone(&samples), (0..samples.len()).collect(), config)?.try_for_each(|batch| batch.map(drop))

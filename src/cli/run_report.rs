@@ -3,7 +3,7 @@
 use super::output::{Align, Table, UNDEFINED, count, duration, interval, number, time};
 use crate::{
     domain::{Counts, RunStatus, spec::Fields},
-    report::{RunReport, RunResults},
+    report::{RunReport, RunResults, bytes_words},
 };
 
 /// How many of the log's last lines are shown.
@@ -51,6 +51,9 @@ fn facts(run: &RunReport) -> Table {
         if let Some(value) = value {
             table.fact(name, time(value));
         }
+    }
+    if let Some(bytes) = brief.disk_bytes {
+        table.fact("on disk", bytes_words(bytes));
     }
     if !brief.tags.is_empty() {
         table.fact("tags", brief.tags.join(", "));

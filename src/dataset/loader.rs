@@ -39,6 +39,8 @@ pub struct LoaderConfig {
     pub shuffle: bool,
     /// Leave out the last batch if it is incomplete.
     pub drop_last: bool,
+    /// Begin with this batch, counted from 0: the images of those before it are not opened.
+    pub first_batch: usize,
     /// Threads that decode and transform; at least one.
     pub threads: usize,
 }
@@ -110,12 +112,13 @@ impl Loader {
         let end = if config.drop_last { order.len() - order.len() % batch_size } else { order.len() };
         let threads = config.threads.clamp(1, end.max(1));
         let draws = number_draws(&order);
+        let next = config.first_batch.saturating_mul(batch_size).min(end);
         let mut loader =
-            Self { samples, order, input_size: config.input_size, batch_size, next: 0, end, workers: Vec::new() };
+            Self { samples, order, input_size: config.input_size, batch_size, next, end, workers: Vec::new() };
         for number in 0..threads {
             let (sender, images) = sync_channel((2 * batch_size).div_ceil(threads));
             let (samples, draws) = (Arc::clone(&loader.samples), Arc::clone(&draws));
-            let positions = (number..end).step_by(threads);
+            let positions = (number..end).step_by(threads).filter(move |&position| position >= next);
             let work = move || prepare(&samples, positions.map(|position| draws[position]), config, &sender);
             let builder = thread::Builder::new().name(format!("loader-{number}"));
             loader.workers.push(Worker { images, thread: builder.spawn(work).map_err(LoadError::Spawn)? });

@@ -80,6 +80,7 @@ fn test_batches(samples: &Arc<[Sample]>, order: Vec<usize>, config: EvaluationCo
         epoch: 0,
         shuffle: false,
         drop_last: false,
+        first_batch: 0,
         threads: config.loader_threads,
     };
     Loader::new(samples.clone(), order, loader)

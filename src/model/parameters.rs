@@ -38,14 +38,24 @@ struct Group {
     members: BTreeSet<String>,
 }
 
-/// Tensors as they were.
+/// Tensors as they were, by name.
 #[derive(Debug)]
-pub struct Snapshot(Vec<(Var, Tensor)>);
+pub struct Snapshot(Vec<(String, Var, Tensor)>);
 
 impl Snapshot {
     /// Makes them so again.
     pub fn restore(&self) -> candle_core::Result<()> {
-        self.0.iter().try_for_each(|(var, copy)| var.set(copy))
+        self.0.iter().try_for_each(|(_, var, copy)| var.set(copy))
+    }
+
+    /// What they were.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.0.iter().map(|(name, _, copy)| (&**name, copy))
+    }
+
+    /// The same, to be replaced by tensors of the same shapes.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Tensor)> {
+        self.0.iter_mut().map(|(name, _, copy)| (&**name, copy))
     }
 }
 
@@ -235,7 +245,8 @@ impl Parameters {
     /// A copy of the tensors whose layer group is `wanted` (`None`: the head).
     pub fn snapshot(&self, wanted: impl Fn(Option<&str>) -> bool) -> candle_core::Result<Snapshot> {
         let wanted = self.iter().filter(|(name, _)| wanted(self.group_of(name)));
-        Ok(Snapshot(wanted.map(|(_, var)| Ok((var.clone(), var.copy()?))).collect::<candle_core::Result<_>>()?))
+        let copy = |(name, var): (&String, &Var)| Ok((name.clone(), var.clone(), var.copy()?));
+        wanted.map(copy).collect::<candle_core::Result<_>>().map(Snapshot)
     }
 
     /// Writes every tensor as float32 safetensors.
@@ -269,13 +280,16 @@ pub fn write_tensors<'a>(
     vars: impl Iterator<Item = (String, &'a Var)>,
     metadata: &BTreeMap<&str, String>,
 ) -> Result<Sha256Hex, WeightsError> {
-    let entry = |(name, var): (String, &Var)| {
-        let values = var.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        Ok(Entry::f32(name, var.dims(), &values))
-    };
-    let entries = vars.map(entry).collect::<candle_core::Result<_>>();
-    let entries = entries.map_err(|source| WeightsError::Read { path: path.into(), source })?;
+    let entries = vars.map(|(name, var)| tensor_entry(name, var)).collect();
     container::write(path, entries, metadata).map_err(|source| WeightsError::Io { path: path.into(), source })
+}
+
+/// A tensor as float32, which is copied when it is its turn to be written.
+pub fn tensor_entry(name: String, tensor: &Tensor) -> Entry<'_> {
+    Entry::f32_later(name, tensor.dims(), |to| {
+        let values = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>());
+        container::write_f32(to, &values.map_err(io::Error::other)?)
+    })
 }
 
 /// Replaces these by the tensors of a safetensors file, whose content is `bytes`; tensors of the file that are `ignored` may be

@@ -5,6 +5,7 @@
 
 mod comparison;
 mod dataset;
+mod disk;
 mod evidence;
 mod figure;
 mod labels;
@@ -19,6 +20,7 @@ mod transitions;
 
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
+pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
 pub use outcomes::{OutcomeItem, OutcomePage, OutcomeQuery, ScoredLabel};
@@ -30,7 +32,10 @@ pub use run::{IndicesReport, RunBrief, RunReport, RunResults};
 pub use sweep::{SweepItem, SweepReport};
 pub use transitions::{ComparedRun, PairedTest, TransitionsQuery, TransitionsReport};
 
-pub use crate::domain::{EpochPoint, LogLine, Progress};
+pub use crate::{
+    domain::{EpochPoint, LogLine, Progress},
+    store::DiskUsage,
+};
 
 use serde::{Deserialize, Serialize};
 

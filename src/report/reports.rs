@@ -95,12 +95,12 @@ impl Reports {
         let more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
         let next_cursor = rows.last().filter(|_| more).map(|run| run.id.to_string());
-        Ok(Listing { items: rows.into_iter().map(brief).collect(), next_cursor })
+        Ok(Listing { items: self.with_disk(rows.into_iter().map(brief).collect()).await?, next_cursor })
     }
 
     /// One run as it stands in a list.
     pub async fn brief(&self, id: RunId) -> Result<RunBrief> {
-        Ok(brief(self.store.run(id).await?))
+        self.with_its_disk(brief(self.store.run(id).await?)).await
     }
 
     /// One run in full.
@@ -120,7 +120,7 @@ impl Reports {
             log: self.store.log(id, 200).await?,
             kept_epoch: row.kept_epoch,
             results,
-            brief: brief(row),
+            brief: self.with_its_disk(brief(row)).await?,
         })
     }
 
@@ -212,6 +212,7 @@ pub(super) fn brief(row: RunRow) -> RunBrief {
         progress: row.progress,
         ia: row.test.and_then(|test| test.indices()?.ia),
         coarse_accuracy: row.test.and_then(Tally::coarse_accuracy),
+        disk_bytes: None,
         error: row.error,
         submitted_at: row.submitted_at,
         started_at: row.started_at,

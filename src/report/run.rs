@@ -33,6 +33,9 @@ pub struct RunBrief {
     pub ia: Option<f64>,
     /// Coarse accuracy on the test images, once it succeeded.
     pub coarse_accuracy: Option<f64>,
+    /// What its files take on disk: scores, weights, checkpoints. `None` beside something else than a run's own report or list.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
     /// Why it failed, in words.
     pub error: Option<String>,
     /// RFC 3339.

@@ -20,8 +20,10 @@ use crate::{
     worker::protocol::{TOKEN_VARIABLE, WorkerEvent},
 };
 
-/// How long a worker that was asked to stop is waited for.
-const GRACE: Duration = Duration::from_millis(1500);
+/// How long a worker that was asked to stop is waited for: a step, then the checkpoint of a large network.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a canceled run is shown as running when its worker takes its time.
+const PROMPT: Duration = Duration::from_millis(1500);
 
 /// How the attempt ended, unless the worker has told so itself: then nobody asks for the returned value. An error means that
 /// there was no worker at all.
@@ -39,14 +41,16 @@ pub(super) async fn supervise(
     let exit = tokio::select! {
         exit = child.wait() => exit,
         () = canceled(queue, claim) => {
-            let exit = tokio::time::timeout(GRACE, child.wait()).await;
-            match exit {
-                Ok(_) => {}
-                Err(_) => end(&mut child).await,
+            if tokio::time::timeout(PROMPT, child.wait()).await.is_err() {
+                // Another one that fails is tried again by the caller.
+                let _ = queue.store.end(claim.attempt, Ending::Canceled, Timestamp::now()).await;
+                queue.changed(claim.run);
             }
+            end(&mut child).await;
             return Ok(Ending::Canceled);
         }
         _ = stop.changed() => {
+            terminate(&child);
             end(&mut child).await;
             return Ok(Ending::Released);
         }
@@ -54,6 +58,12 @@ pub(super) async fn supervise(
     let last_line = log.await.ok().flatten();
     Ok(match exit {
         Ok(status) if status.success() => Ending::Failed("the worker ended without telling a result".into()),
+        // A signal: memory ran out, somebody killed it, or a library aborted. The run may get further from its last checkpoint.
+        Ok(status) if status.code().is_none() => {
+            let reason = reason(status, last_line);
+            say(queue, claim, reason.clone()).await;
+            Ending::Lost(reason)
+        }
         Ok(status) => Ending::Failed(reason(status, last_line)),
         Err(error) => Ending::Lost(format!("the worker process could not be watched: {error}")),
     })
@@ -95,9 +105,35 @@ async fn canceled(queue: &Queue, claim: &Claim) {
     }
 }
 
+/// Asks a worker to write a checkpoint and to end.
+#[cfg(unix)]
+fn terminate(child: &Child) {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    if let Some(Err(error)) = pid.map(|pid| kill_process(pid, Signal::TERM)) {
+        tracing::warn!(%error, "a worker could not be asked to end");
+    }
+}
+
+/// Elsewhere it is killed, and the run goes on from its last checkpoint.
+#[cfg(not(unix))]
+fn terminate(_: &Child) {}
+
+/// Waits for a worker that was asked to stop, and kills it when it takes too long.
 async fn end(child: &mut Child) {
+    if tokio::time::timeout(GRACE, child.wait()).await.is_ok() {
+        return;
+    }
     if let Err(error) = child.kill().await {
         tracing::warn!(%error, "a worker could not be killed");
+    }
+}
+
+/// A line for the run's log.
+async fn say(queue: &Queue, claim: &Claim, text: String) {
+    if let Err(error) = queue.store.record(claim.attempt, &[WorkerEvent::Log { text }], Timestamp::now()).await {
+        tracing::debug!(error = ?error, run = %claim.run, "a line came too late");
     }
 }
 

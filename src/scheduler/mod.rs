@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Result},
     evaluation::FeatureCache,
     store::{DatasetRow, Ending, Store, Submitted, labels_only},
-    training::Files,
+    training::{CheckpointFiles, Files},
     weights::Library,
     worker::protocol::{Completion, Job, Reply, WorkerEvent},
 };
@@ -42,13 +42,16 @@ struct Shared {
     /// Wakes the supervisor of the running attempt: somebody asked it to stop.
     canceled: Notify,
     feature_cache_bytes: u64,
+    checkpoint_every: Duration,
 }
 
 impl Queue {
-    /// A queue over the runs in `store`. Features of frozen backbones may take `feature_cache_bytes` there.
-    pub fn new(store: Store, feature_cache_bytes: u64) -> Self {
+    /// A queue over the runs in `store`. Features of frozen backbones may take `feature_cache_bytes` there; a run writes a
+    /// checkpoint each time that `checkpoint_every` has passed, beside those at the ends of epochs.
+    pub fn new(store: Store, feature_cache_bytes: u64, checkpoint_every: Duration) -> Self {
         let changes = broadcast::Sender::new(256);
-        let shared = Shared { changes, submitted: Notify::new(), canceled: Notify::new(), feature_cache_bytes };
+        let (submitted, canceled) = (Notify::new(), Notify::new());
+        let shared = Shared { changes, submitted, canceled, feature_cache_bytes, checkpoint_every };
         Self { store, shared: Arc::new(shared) }
     }
 
@@ -159,7 +162,9 @@ impl Queue {
             limit_bytes: self.shared.feature_cache_bytes,
         };
         let initial_weights = row.spec.initial_weights.as_ref().and_then(|name| self.library().locate(name));
-        let files = Files { initial_weights, features: Some(features) };
+        let (own, earlier) = self.store.checkpoints(attempt).await?;
+        let checkpoints = CheckpointFiles { directory: own, earlier, every: self.shared.checkpoint_every };
+        let files = Files { initial_weights, features: Some(features), checkpoints: Some(checkpoints) };
         Ok(Job { run, spec: row.spec, directory, data: self.store.training_data(row.dataset_id).await?, files })
     }
 
@@ -178,7 +183,10 @@ impl Queue {
         match completion {
             Completion::Succeeded { epoch, artifacts } => {
                 match results::outcomes(&self.store, attempt, run, &artifacts).await {
-                    Ok(outcomes) => self.store.succeed(attempt, epoch, (&artifacts, &outcomes), now).await?,
+                    Ok(outcomes) => {
+                        self.store.succeed(attempt, epoch, (&artifacts, &outcomes), now).await?;
+                        self.store.drop_checkpoints(attempt).await?;
+                    }
                     Err(error @ (Error::Invalid(_) | Error::NotFound(_))) => {
                         self.store.end(attempt, Ending::Failed(error.to_string()), now).await?;
                     }
@@ -187,6 +195,7 @@ impl Queue {
             }
             Completion::Failed { error } => self.store.end(attempt, Ending::Failed(error), now).await?,
             Completion::Canceled => self.store.end(attempt, Ending::Canceled, now).await?,
+            Completion::Released => self.store.end(attempt, Ending::Released, now).await?,
         }
         self.changed(run);
         Ok(())

@@ -4,6 +4,7 @@
 //! lets read meanwhile. Big writes are one statement over a JSON parameter that was prepared outside the transaction.
 
 mod datasets;
+mod files;
 mod network_file_system;
 mod outcomes;
 mod queue;
@@ -23,6 +24,7 @@ use sqlx::{
 use crate::error::{Error, Result};
 
 pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
+pub use files::DiskUsage;
 pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow};
 pub use queue::{Claim, Ending};
 pub use runs::{RunFilter, RunRow};

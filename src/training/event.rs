@@ -28,6 +28,20 @@ pub enum TrainingEvent {
         /// Passes over the training images.
         epochs: usize,
     },
+    /// The run goes on from a checkpoint of an earlier attempt.
+    Resumed {
+        /// Epochs that are over.
+        epochs: usize,
+        /// Steps done of the next one.
+        step: usize,
+        /// What was reported of the epochs that are over.
+        ended: Vec<TrainingEvent>,
+    },
+    /// Something is wrong that the run survives: a checkpoint is damaged, or cannot be written.
+    Warning {
+        /// What, in words.
+        text: String,
+    },
     /// The frozen backbone's features of the images are computed, or found.
     Features {
         /// Images done.
@@ -93,6 +107,11 @@ pub enum TrainingEvent {
 pub trait Observer {
     /// `Break` stops the run as soon as possible.
     fn on(&mut self, event: TrainingEvent) -> ControlFlow<()>;
+
+    /// Asked after each step of the optimizer, since not all are reported.
+    fn after_step(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
 
 impl<F: FnMut(TrainingEvent) -> ControlFlow<()>> Observer for F {

@@ -3,6 +3,7 @@
 //!
 //! The test images are touched by the final evaluation alone.
 
+mod checkpoint;
 mod demo;
 mod event;
 mod frozen;
@@ -27,9 +28,10 @@ use crate::{
     weights::FileError,
 };
 
+pub use checkpoint::{CheckpointError, CheckpointFiles};
 pub use demo::demo_specs;
 pub use event::{Observer, TrainingEvent};
-pub use optimizer::{Optimizer, OptimizerStateError};
+pub use optimizer::Optimizer;
 pub use schedule::LearningRate;
 pub use step::{Losses, StepConfig, step};
 
@@ -45,13 +47,15 @@ pub fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
     variables.into_iter().filter(|(name, _)| std::env::var_os(name).is_none())
 }
 
-/// Where a run finds what its specification names.
+/// The files of a run: what its specification names, and what it keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
     /// What the backbone starts from; needed where the specification has initial weights.
     pub initial_weights: Option<PathBuf>,
     /// Where features of frozen backbones are kept; without it they are computed each time.
     pub features: Option<FeatureCache>,
+    /// Where it goes on from, and is kept on the way; without it, an interrupted run starts over.
+    pub checkpoints: Option<CheckpointFiles>,
 }
 
 /// How a run ended.
@@ -60,7 +64,7 @@ pub struct Files {
 pub enum Fit {
     /// It went to its end.
     Finished(Trained),
-    /// The observer stopped it.
+    /// The observer stopped it. It left a checkpoint, if it was told where.
     Stopped,
 }
 
@@ -106,6 +110,9 @@ pub enum TrainingError {
         /// Infinite or not a number.
         loss: f64,
     },
+    /// A checkpoint could not be read to its end.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The arithmetic failed.
     #[error("training: {0}")]
     Compute(#[from] candle_core::Error),

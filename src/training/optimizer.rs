@@ -1,13 +1,6 @@
 //! Optimizers, with PyTorch's semantics. candle's SGD has no momentum; both update in place here.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
-
 use candle_core::{Result, Tensor, Var, backprop::GradStore};
-use safetensors::SafeTensors;
-use thiserror::Error;
 use twograin_ops::{AdamW, Sgd, adamw_step, sgd_step, sum_of_squares};
 
 use crate::{
@@ -15,17 +8,12 @@ use crate::{
         RunSpec,
         spec::{Fields, Optimizer as Algorithm},
     },
-    exchange::Sha256Hex,
-    model::{
-        Parameters, WeightsError,
-        parameters::{read_tensors, write_tensors},
-    },
+    model::Parameters,
 };
 
 /// Changes variables by their gradients.
 #[derive(Debug)]
 pub struct Optimizer {
-    algorithm: Algorithm,
     momentum: f64,
     nesterov: bool,
     clip_norm: Option<f64>,
@@ -52,22 +40,6 @@ enum Memory {
     AdamW { mean: Var, square: Var },
 }
 
-/// Why an optimizer's state could not be written or read.
-#[derive(Debug, Error)]
-pub enum OptimizerStateError {
-    /// The file system refused, or the tensors are those of another network.
-    #[error("optimizer state: {0}")]
-    Tensors(#[from] WeightsError),
-    /// The state of another algorithm, or none.
-    #[error("optimizer state: {}: {what}", path.display())]
-    Metadata {
-        /// The file.
-        path: PathBuf,
-        /// What it is instead.
-        what: String,
-    },
-}
-
 impl Optimizer {
     /// β₂ of AdamW.
     const BETA2: f64 = 0.999;
@@ -87,7 +59,7 @@ impl Optimizer {
             Ok(Some(Slot { name: name.clone(), var: var.clone(), weight_decay, rate, steps: 0, memory }))
         };
         let slots = params.iter_trained().map(slot).filter_map(Result::transpose).collect::<Result<_>>()?;
-        Ok(Self { algorithm, momentum, nesterov, clip_norm, slots })
+        Ok(Self { momentum, nesterov, clip_norm, slots })
     }
 
     /// One step. A tensor without a gradient, such as one that is still frozen, stays as it is.
@@ -120,49 +92,24 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Writes what the next step depends on, beside the variables and the specification, as float32 safetensors.
-    pub fn save(&self, path: &Path) -> std::result::Result<Sha256Hex, OptimizerStateError> {
-        let steps = self.slots.iter().map(|slot| slot.steps.to_string()).collect::<Vec<_>>().join(" ");
-        let metadata = BTreeMap::from([(OPTIMIZER, self.algorithm.to_string()), (STEPS, steps)]);
-        Ok(write_tensors(path, self.memories(), &metadata)?)
+    /// How many steps each tensor has made: with [`memories`](Self::memories), all that the next step depends on beside the
+    /// variables and the specification.
+    pub(super) fn steps(&self) -> Vec<i32> {
+        self.slots.iter().map(|slot| slot.steps).collect()
     }
 
-    /// Goes on from what [`save`](Self::save) wrote for the same algorithm and variables. Nothing changes if anything differs.
-    pub fn load(&mut self, path: &Path) -> std::result::Result<(), OptimizerStateError> {
-        let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
-        let header = SafeTensors::read_metadata(&bytes).ok();
-        let metadata = header.and_then(|(_, header)| header.metadata().clone()).unwrap_or_default();
-        let refused = |what| Err(OptimizerStateError::Metadata { path: path.into(), what });
-        let steps = metadata.get(STEPS).and_then(|steps| self.steps(steps));
-        let steps = match (metadata.get(OPTIMIZER), steps) {
-            (Some(found), _) if found != self.algorithm.as_str() => {
-                return refused(format!("it is of {found}, not of {}", self.algorithm));
-            }
-            (Some(_), Some(steps)) => steps,
-            (Some(_), None) | (None, _) => return refused("it is not the state of an optimizer".into()),
-        };
-        read_tensors(path, &bytes, self.memories(), |_| false)?;
-        self.slots.iter_mut().zip(steps).for_each(|(slot, steps)| slot.steps = steps);
-        Ok(())
+    /// Goes on from what [`steps`](Self::steps) gave.
+    pub(super) fn set_steps(&mut self, steps: &[i32]) {
+        self.slots.iter_mut().zip(steps).for_each(|(slot, &steps)| slot.steps = steps);
     }
 
-    /// The steps of each slot, as [`save`](Self::save) writes them.
-    fn steps(&self, text: &str) -> Option<Vec<i32>> {
-        let steps =
-            text.split_whitespace().map(|steps| steps.parse().ok().filter(|steps| (0..i32::MAX).contains(steps)));
-        steps.collect::<Option<Vec<i32>>>().filter(|steps| steps.len() == self.slots.len())
-    }
-
-    fn memories(&self) -> impl Iterator<Item = (String, &Var)> {
+    /// What is remembered of past gradients, by the name of the tensor and of the memory.
+    pub(super) fn memories(&self) -> impl Iterator<Item = (String, &Var)> {
         self.slots.iter().flat_map(|Slot { name, memory, .. }| {
             memory.vars().into_iter().map(move |(what, var)| (format!("{name}.{what}"), var))
         })
     }
 }
-
-/// Names in the metadata of a file.
-const OPTIMIZER: &str = "optimizer";
-const STEPS: &str = "steps";
 
 impl Memory {
     fn new(algorithm: Algorithm, var: &Var) -> Result<Self> {

@@ -16,7 +16,8 @@ pub(super) struct Figures {
 /// The best epoch so far.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
-    best: Option<f64>,
+    /// Its figure.
+    pub best: Option<f64>,
     pub kept: Kept,
 }
 

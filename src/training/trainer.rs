@@ -1,11 +1,16 @@
 //! The loop.
 
-use std::{ops::ControlFlow, sync::Arc, time::Instant};
+use std::{
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use candle_core::{DType, Device, Tensor};
 
 use super::{
     Files, LearningRate, Losses, Observer, Optimizer, StepConfig, Trained, TrainingError, TrainingEvent,
+    checkpoint::{Checkpoints, Position, State},
     event::Throttle,
     frozen::{Frozen, head},
     selection::{Figures, Kept, Selection},
@@ -23,6 +28,9 @@ use crate::{
     weights,
 };
 
+/// An epoch's end is worth a checkpoint when the newest one is this old: tiny runs have several epochs a second.
+const BETWEEN_EPOCHS: Duration = Duration::from_secs(3);
+
 /// `Break` when the observer stopped it.
 type Stoppable<T> = Result<ControlFlow<(), T>, TrainingError>;
 
@@ -36,6 +44,8 @@ macro_rules! go_on {
     };
 }
 
+mod finish;
+
 pub(super) fn train(
     spec: &RunSpec,
     data: &TrainingData,
@@ -45,11 +55,12 @@ pub(super) fn train(
 ) -> Stoppable<Trained> {
     let mut trainer = Trainer::new(spec, data, files, device)?;
     go_on!(observer.on(trainer.started(data.test.len())));
-    for epoch in 1..=spec.epochs {
-        go_on!(trainer.epoch(epoch, observer)?);
-        if trainer.selection.exhausted(spec, epoch) {
-            break;
-        }
+    go_on!(trainer.begin(files, observer)?);
+    let trained = trainer.epochs(observer)?;
+    // A run that is stopped loses nothing; and what follows may take long.
+    let saved = trainer.save(observer);
+    if trained.is_break() || saved.is_break() {
+        return Ok(ControlFlow::Break(()));
     }
     trainer.finish(&data.test, observer)
 }
@@ -67,16 +78,14 @@ struct Trainer<'a> {
     samples: Arc<[Sample]>,
     train: Vec<usize>,
     validation: Vec<usize>,
-    model: Classifier,
     loss: LossSpec,
-    optimizer: Optimizer,
     learning_rate: LearningRate,
     batch_size: usize,
     throttle: Throttle,
+    /// Follows from the epoch and the weights.
     frozen: Frozen,
-    /// Epochs so far.
-    trained: usize,
-    selection: Selection,
+    state: State,
+    checkpoints: Option<Checkpoints>,
 }
 
 impl<'a> Trainer<'a> {
@@ -90,30 +99,21 @@ impl<'a> Trainer<'a> {
         }
         let batch_size = spec.batch_size.min(train.len());
         let model = Classifier::new(ModelSpec::of(spec, &data.taxonomy), spec.seed, DType::F32, device)?;
-        match (&spec.initial_weights, &files.initial_weights) {
-            (None, _) => {}
-            (Some(_), Some(path)) => model.load_backbone(path, weights::read(path, spec.backbone)?)?,
-            (Some(name), None) => {
-                return Err(TrainingError::Specification(format!(
-                    "initial_weights: there are no weights {name} any more"
-                )));
-            }
-        }
+        let optimizer = Optimizer::new(spec, model.params())?;
+        let checkpoints = files.checkpoints.clone().map(|files| Checkpoints::new(files, spec, data));
         Ok(Self {
             spec,
             device,
             samples: data.train.clone().into(),
             loss: LossSpec::of(spec, &data.taxonomy).map_err(TrainingError::Specification)?,
-            optimizer: Optimizer::new(spec, model.params())?,
             learning_rate: LearningRate::new(spec, train.len() / batch_size),
             train,
             validation,
-            model,
             batch_size,
             throttle: Throttle::default(),
             frozen: Frozen::new(files.features.clone()),
-            trained: 0,
-            selection: Selection::default(),
+            state: State { model, optimizer, selection: Selection::default(), position: Position::default() },
+            checkpoints,
         })
     }
 
@@ -127,28 +127,80 @@ impl<'a> Trainer<'a> {
             train_images: self.train.len(),
             validation_images: self.validation.len(),
             test_images,
-            parameters: self.model.params().count(),
+            parameters: self.state.model.params().count(),
             steps_per_epoch: self.steps(),
             epochs: self.spec.epochs,
         }
     }
 
-    /// Trains for one epoch and looks at the validation split.
-    fn epoch(&mut self, epoch: usize, observer: &mut dyn Observer) -> Stoppable<()> {
+    /// Goes on from a checkpoint; without one, starts from the initial weights.
+    fn begin(&mut self, files: &Files, observer: &mut dyn Observer) -> Stoppable<()> {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            for reason in checkpoints.load(self.spec, &mut self.state)? {
+                let text = format!("a checkpoint is not gone on from: {reason}");
+                go_on!(observer.on(TrainingEvent::Warning { text }));
+            }
+            let Position { epochs, step, ref ended, .. } = self.state.position;
+            if (epochs, step) != (0, 0) {
+                return Ok(observer.on(TrainingEvent::Resumed { epochs, step, ended: ended.clone() }));
+            }
+        }
+        match (&self.spec.initial_weights, &files.initial_weights) {
+            (None, _) => {}
+            (Some(_), Some(path)) => {
+                self.state.model.load_backbone(path, weights::read(path, self.spec.backbone)?)?;
+            }
+            (Some(name), None) => {
+                return Err(TrainingError::Specification(format!(
+                    "initial_weights: there are no weights {name} any more"
+                )));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Writes a checkpoint. A run that cannot is worth going on with.
+    fn save(&mut self, observer: &mut dyn Observer) -> ControlFlow<()> {
+        match self.checkpoints.as_mut().map(|checkpoints| checkpoints.save(&self.state)) {
+            Some(Err(error)) => {
+                observer.on(TrainingEvent::Warning { text: format!("no checkpoint could be written: {error}") })
+            }
+            Some(Ok(())) | None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn epochs(&mut self, observer: &mut dyn Observer) -> Stoppable<()> {
+        while self.state.position.epochs < self.spec.epochs
+            && !self.state.selection.exhausted(self.spec, self.state.position.epochs)
+        {
+            go_on!(self.epoch(observer)?);
+            if self.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.older_than(BETWEEN_EPOCHS)) {
+                go_on!(self.save(observer));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Trains for one epoch, or for the rest of one, and looks at the validation split.
+    fn epoch(&mut self, observer: &mut dyn Observer) -> Stoppable<()> {
         let (spec, steps, began) = (self.spec, self.steps(), Instant::now());
+        let Position { epochs, step: first, seconds: before, .. } = self.state.position;
+        let epoch = epochs + 1;
         self.frozen.set_groups(spec.unfreeze.frozen(spec.backbone, epoch));
         go_on!(self.prepare_features(observer)?);
-        let (mut sum, mut learning_rate) = (0.0, 0.0);
-        let mut batches = self.batches(epoch as u64)?;
-        for step in 1..=steps {
+        let mut batches = self.batches(epoch as u64, first)?;
+        for step in first + 1..=steps {
             let Some((indices, input)) = self.input(&mut batches)? else { break };
-            let global = (epoch - 1) * steps + step - 1;
-            learning_rate = self.learning_rate.at(global);
+            let global = epochs * steps + step - 1;
+            let learning_rate = self.learning_rate.at(global);
             let losses = self.step(&indices, &input, global, learning_rate)?;
             if !losses.total.is_finite() {
                 return Err(TrainingError::NonFinite { epoch, step, loss: losses.total });
             }
-            sum += losses.total;
+            let position = &mut self.state.position;
+            position.step = step;
+            position.loss += losses.total;
+            position.seconds = before + began.elapsed().as_secs_f64();
             if self.throttle.ready() {
                 go_on!(observer.on(TrainingEvent::Step {
                     epoch,
@@ -158,18 +210,26 @@ impl<'a> Trainer<'a> {
                     fine_loss: losses.fine,
                     coarse_loss: losses.coarse,
                     learning_rate,
-                    images_per_second: (step * self.batch_size) as f64 / began.elapsed().as_secs_f64(),
+                    images_per_second: ((step - first) * self.batch_size) as f64 / began.elapsed().as_secs_f64(),
                 }));
             }
+            go_on!(observer.after_step());
+            if self.checkpoints.as_ref().is_some_and(Checkpoints::due) {
+                go_on!(self.save(observer));
+            }
         }
-        self.trained = epoch;
         let logits = match self.frozen.features(&self.validation)? {
-            Some(features) => head(&self.model, &features)?,
+            Some(features) => head(&self.state.model, &features)?,
             None => go_on!(self.logits(&self.samples, &self.validation, &mut |_| ControlFlow::Continue(()))?),
         };
         let validation_loss = self.validation_loss(&logits)?;
-        let scores =
-            evaluation::scores(&self.model, Split::Validation, self.ids(), logits.clone(), &Percentiles::default())?;
+        let scores = evaluation::scores(
+            &self.state.model,
+            Split::Validation,
+            self.ids(),
+            logits.clone(),
+            &Percentiles::default(),
+        )?;
         let truths = self.validation.iter().map(|&index| &self.samples[index]);
         let truths = truths.map(|sample| Truth { fine: &sample.labels, coarse: sample.coarse });
         let tally = tally(&decide_all(&scores, truths, spec.own_rule()), spec.own_rule());
@@ -179,25 +239,29 @@ impl<'a> Trainer<'a> {
             coarse_accuracy: tally.coarse_accuracy(),
             ia: validation_counts.and_then(|counts| counts.indices().ia),
         };
-        if self.selection.improves(spec.keep, figures) {
+        if self.state.selection.improves(spec.keep, figures) {
             let learns = |group: Option<&str>| spec.learning_rate_of(group).is_some();
-            let weights = (spec.keep != Keep::Last).then(|| self.model.params().snapshot(learns)).transpose()?;
-            self.selection.kept = Kept { epoch, weights, logits };
+            let weights = (spec.keep != Keep::Last).then(|| self.state.model.params().snapshot(learns)).transpose()?;
+            self.state.selection.kept = Kept { epoch, weights, logits };
         }
-        Ok(observer.on(TrainingEvent::EpochEnded {
+        let event = TrainingEvent::EpochEnded {
             epoch,
-            train_loss: sum / steps as f64,
+            train_loss: self.state.position.loss / steps as f64,
             validation_loss,
             validation_counts,
             validation_coarse_accuracy: figures.coarse_accuracy,
-            learning_rate,
-            seconds: began.elapsed().as_secs_f64(),
-        }))
+            learning_rate: self.learning_rate.at(epoch * steps - 1),
+            seconds: before + began.elapsed().as_secs_f64(),
+        };
+        let mut ended = std::mem::take(&mut self.state.position.ended);
+        ended.push(event.clone());
+        self.state.position = Position { epochs: epoch, ended, ..Position::default() };
+        Ok(observer.on(event))
     }
 
     /// A backbone that is frozen as a whole, and sees each image as it is, need see it only once.
     fn prepare_features(&mut self, observer: &mut dyn Observer) -> Stoppable<()> {
-        if self.frozen.groups() < self.model.groups() || self.spec.augmentation != Augmentation::None {
+        if self.frozen.groups() < self.state.model.groups() || self.spec.augmentation != Augmentation::None {
             return Ok(ControlFlow::Continue(()));
         }
         let (total, mut throttle) = (self.samples.len(), Throttle::default());
@@ -208,17 +272,18 @@ impl<'a> Trainer<'a> {
                 ControlFlow::Continue(())
             }
         };
-        Ok(self.frozen.prepare(&self.model, &self.samples, self.evaluation(), &mut progress)?)
+        Ok(self.frozen.prepare(&self.state.model, &self.samples, self.evaluation(), &mut progress)?)
     }
 
-    fn batches(&self, epoch: u64) -> Result<Batches, TrainingError> {
+    /// Those of an epoch from `first` on, counted from 0.
+    fn batches(&self, epoch: u64, first: usize) -> Result<Batches, TrainingError> {
         let (spec, mut order) = (self.spec, self.train.clone());
         match spec.sampling {
             Sampling::Uniform => shuffle(&mut order, spec.seed, epoch),
             Sampling::LabelBalanced => order = label_balanced(&self.samples, &self.train, spec.seed, epoch),
         }
         if self.frozen.has_features() {
-            let batches: Vec<_> = order.chunks_exact(self.batch_size).map(<[usize]>::to_vec).collect();
+            let batches: Vec<_> = order.chunks_exact(self.batch_size).skip(first).map(<[usize]>::to_vec).collect();
             return Ok(Batches::Features(batches.into_iter()));
         }
         let loader = LoaderConfig {
@@ -229,6 +294,7 @@ impl<'a> Trainer<'a> {
             epoch,
             shuffle: false,
             drop_last: true,
+            first_batch: first,
             threads: self.loader_threads(),
         };
         Ok(Batches::Images(Loader::new(self.samples.clone(), order, loader)?))
@@ -239,8 +305,8 @@ impl<'a> Trainer<'a> {
         match batches {
             Batches::Images(loader) => {
                 let Some(Batch { indices, pixels }) = loader.next().transpose()? else { return Ok(None) };
-                let pixels = self.model.pixels(pixels, self.spec.input_size)?;
-                Ok(Some((indices, self.frozen.forward(&self.model, &pixels)?)))
+                let pixels = self.state.model.pixels(pixels, self.spec.input_size)?;
+                Ok(Some((indices, self.frozen.forward(&self.state.model, &pixels)?)))
             }
             Batches::Features(batches) => {
                 let Some(indices) = batches.next() else { return Ok(None) };
@@ -262,11 +328,11 @@ impl<'a> Trainer<'a> {
         // A seed of its own for each step; the multiplier keeps neighbouring runs' seeds apart.
         let dropout_seed = self.spec.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(global as u64);
         let config = StepConfig { frozen: self.frozen.groups(), dropout_seed, learning_rate };
-        Ok(step::step(&self.model, &self.loss, &mut self.optimizer, (input, &targets), config)?)
+        Ok(step::step(&self.state.model, &self.loss, &mut self.state.optimizer, (input, &targets), config)?)
     }
 
     fn targets(&self, indices: &[usize]) -> candle_core::Result<Targets> {
-        let fine_count = self.model.spec().fine_count;
+        let fine_count = self.state.model.spec().fine_count;
         let fine = multi_hot(indices.iter().map(|&index| &self.samples[index].labels), fine_count);
         let coarse: Vec<u32> = indices.iter().map(|&index| u32::from(self.samples[index].coarse.0)).collect();
         Ok(Targets {
@@ -286,55 +352,6 @@ impl<'a> Trainer<'a> {
         Ok(Some(number(&self.loss.loss(&output, &self.targets(&self.validation)?)?.total)?))
     }
 
-    /// Percentiles over the images learned from, then the scores of validation and test, all of the epoch that is kept.
-    fn finish(mut self, test: &[Sample], observer: &mut dyn Observer) -> Stoppable<Trained> {
-        let Kept { epoch, weights, logits } = std::mem::take(&mut self.selection.kept);
-        if let Some(weights) = weights {
-            weights.restore()?;
-        }
-        go_on!(observer.on(TrainingEvent::Kept { epoch, trained: self.trained }));
-        let samples = self.samples.clone();
-        let train = std::mem::take(&mut self.train);
-        let percentiles = match self.model.spec().activation {
-            Some(_) => {
-                let logits = match self.frozen.features(&train)? {
-                    Some(features) => head(&self.model, &features)?,
-                    None => go_on!(self.reported(Split::Train, &samples, &train, observer)?),
-                };
-                Percentiles::of(&logits.fine.unwrap_or_default(), self.model.spec().fine_count)
-            }
-            None => Percentiles::default(),
-        };
-        let validation = evaluation::scores(&self.model, Split::Validation, self.ids(), logits, &percentiles)?;
-        let test: Arc<[Sample]> = test.into();
-        let order: Vec<usize> = (0..test.len()).collect();
-        let logits = go_on!(self.reported(Split::Test, &test, &order, observer)?);
-        let ids = test.iter().map(|sample| sample.source_id).collect();
-        let test = evaluation::scores(&self.model, Split::Test, ids, logits, &percentiles)?;
-        Ok(ControlFlow::Continue(Trained { model: self.model, epoch, scores: vec![validation, test] }))
-    }
-
-    fn reported(
-        &mut self,
-        split: Split,
-        samples: &Arc<[Sample]>,
-        order: &[usize],
-        observer: &mut dyn Observer,
-    ) -> Stoppable<Logits> {
-        let total = order.len();
-        let mut throttle = std::mem::take(&mut self.throttle);
-        let mut progress = |done| {
-            if done == total || throttle.ready() {
-                observer.on(TrainingEvent::Evaluating { split, done, total })
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
-        let logits = self.logits(samples, order, &mut progress);
-        self.throttle = throttle;
-        logits
-    }
-
     fn logits(
         &self,
         samples: &Arc<[Sample]>,
@@ -343,9 +360,9 @@ impl<'a> Trainer<'a> {
     ) -> Stoppable<Logits> {
         // Of a backbone that has not learned, the features of all samples are worth keeping.
         let logits = if self.frozen.has_features() {
-            self.frozen.logits(&self.model, samples, self.evaluation(), progress)?
+            self.frozen.logits(&self.state.model, samples, self.evaluation(), progress)?
         } else {
-            evaluation::logits(&self.model, samples, order, self.evaluation(), progress)?
+            evaluation::logits(&self.state.model, samples, order, self.evaluation(), progress)?
         };
         Ok(logits.map_or(ControlFlow::Break(()), ControlFlow::Continue))
     }

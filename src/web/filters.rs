@@ -4,7 +4,7 @@
 
 use crate::{
     domain::{RunStatus, spec::Objective},
-    report::Figure,
+    report::{self, Figure},
 };
 
 /// What is undefined.
@@ -224,6 +224,7 @@ as_filters! {
     signed: f64 => |value: &f64| super::signed(*value);
     probability: f64 => |value: &f64| super::probability(*value);
     count: u64 => |value: &u64| super::count(*value);
+    bytes: u64 => |value: &u64| report::bytes_words(*value);
     size: usize => |value: &usize| super::count(*value as u64);
     percent: f64 => |value: &f64| super::percent(*value);
     rate: f64 => |value: &f64| super::rate(*value);

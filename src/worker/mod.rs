@@ -6,6 +6,7 @@
 mod client;
 pub mod protocol;
 mod reporter;
+mod terminate;
 
 use std::{io::Read, ops::ControlFlow, path::Path, process, sync::Arc, thread};
 
@@ -42,9 +43,10 @@ pub fn run(config: WorkerConfig) -> Result<(), String> {
             process::exit(3);
         });
     }
+    let terminated = terminate::flag().map_err(|error| format!("SIGTERM cannot be heard: {error}"))?;
     let client = Arc::new(Client::new(&config)?);
     let job = client.job().map_err(|error| error.to_string())?;
-    let mut reporter = Reporter::start(client.clone());
+    let mut reporter = Reporter::start(client.clone(), terminated);
     let completion = match attempt(&job, &mut reporter) {
         Ok(completion) => completion,
         Err(error) => Completion::Failed { error },
@@ -72,6 +74,10 @@ fn attempt(job: &Job, reporter: &mut Reporter) -> Result<Completion, String> {
     let fit = training::fit(&job.spec, &job.data, &job.files, &device, reporter);
     let fit = fit.map_err(|error| error.to_string())?;
     match fit {
+        Fit::Stopped if reporter.terminated() => {
+            reporter.log("asked to stop: it goes on from here later".into());
+            Ok(Completion::Released)
+        }
         Fit::Stopped => Ok(Completion::Canceled),
         Fit::Finished(trained) => {
             let artifacts = write(&trained, &job.directory)?;
@@ -112,6 +118,10 @@ fn write(trained: &Trained, directory: &Path) -> Result<Vec<Artifact>, String> {
 impl training::Observer for Reporter {
     fn on(&mut self, event: training::TrainingEvent) -> ControlFlow<()> {
         self.event(event);
-        if self.canceled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        self.after_step()
+    }
+
+    fn after_step(&mut self) -> ControlFlow<()> {
+        if self.canceled() || self.terminated() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

@@ -70,8 +70,10 @@ pub enum Completion {
         /// Why, in words.
         error: String,
     },
-    /// It was asked to stop.
+    /// Somebody asked for the run to stop.
     Canceled,
+    /// Somebody asked the process to end: another attempt goes on.
+    Released,
 }
 
 /// A file that an attempt left.

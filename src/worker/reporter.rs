@@ -32,14 +32,17 @@ pub(super) struct Reporter {
     events: Option<Sender<WorkerEvent>>,
     thread: Option<JoinHandle<()>>,
     cancel: Arc<AtomicBool>,
+    terminated: Arc<AtomicBool>,
     start: Instant,
     epochs: usize,
     /// Share of the run that was over before the first step.
     prepared: f64,
+    /// Share of the run that earlier attempts did.
+    resumed: f64,
 }
 
 impl Reporter {
-    pub fn start(client: Arc<Client>) -> Self {
+    pub fn start(client: Arc<Client>, terminated: Arc<AtomicBool>) -> Self {
         let (events, inbox) = mpsc::channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let flag = cancel.clone();
@@ -70,12 +73,26 @@ impl Reporter {
             }
         });
         let start = Instant::now();
-        Self { events: Some(events), thread: Some(thread), cancel, start, epochs: 1, prepared: 0.0 }
+        Self {
+            events: Some(events),
+            thread: Some(thread),
+            cancel,
+            terminated,
+            start,
+            epochs: 1,
+            prepared: 0.0,
+            resumed: 0.0,
+        }
     }
 
     /// Whether the run is to stop.
     pub fn canceled(&self) -> bool {
         self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Whether the process was asked to end.
+    pub fn terminated(&self) -> bool {
+        self.terminated.load(Ordering::Relaxed)
     }
 
     pub fn log(&self, text: String) {
@@ -91,6 +108,16 @@ impl Reporter {
                      {test_images} for the test"
                 ));
             }
+            TrainingEvent::Resumed { epochs, step, ended } => {
+                self.log(match step {
+                    0 => format!("goes on from the end of epoch {epochs}"),
+                    step => format!("goes on from epoch {}, step {step}", epochs + 1),
+                });
+                self.resumed = (1.0 - EVALUATION_SHARE) * epochs as f64 / self.epochs as f64;
+                // The curve is this attempt's alone.
+                ended.into_iter().filter_map(epoch_point).for_each(|point| self.send(WorkerEvent::Epoch(point)));
+            }
+            TrainingEvent::Warning { text } => self.log(text),
             TrainingEvent::Features { done, total } => {
                 self.prepared = FEATURES_SHARE;
                 let fraction = FEATURES_SHARE * done as f64 / total.max(1) as f64;
@@ -103,32 +130,19 @@ impl Reporter {
                 let phase = format!("epoch {epoch} of {}", self.epochs);
                 self.progress(phase, fraction, Some(loss), Some(images_per_second));
             }
-            TrainingEvent::EpochEnded {
-                epoch,
-                train_loss,
-                validation_loss,
-                validation_counts,
-                validation_coarse_accuracy,
-                learning_rate,
-                seconds,
-            } => {
-                let validation_ia = validation_counts.and_then(|counts| counts.indices().ia);
+            ended @ TrainingEvent::EpochEnded { .. } => {
+                let Some(point) = epoch_point(ended) else { return };
                 let shown = |value: Option<f64>| value.map_or("–".into(), |value| format!("{value:.3}"));
                 self.log(format!(
-                    "epoch {epoch}: loss {train_loss:.4}, validation loss {}, IA {}, coarse accuracy {}, {seconds:.1} s",
-                    shown(validation_loss),
-                    shown(validation_ia),
-                    shown(validation_coarse_accuracy)
+                    "epoch {}: loss {:.4}, validation loss {}, IA {}, coarse accuracy {}, {:.1} s",
+                    point.epoch,
+                    point.train_loss,
+                    shown(point.validation_loss),
+                    shown(point.validation_ia),
+                    shown(point.validation_coarse_accuracy),
+                    point.seconds
                 ));
-                self.send(WorkerEvent::Epoch(EpochPoint {
-                    epoch: u32::try_from(epoch).unwrap_or(u32::MAX),
-                    train_loss,
-                    validation_loss,
-                    validation_ia,
-                    validation_coarse_accuracy,
-                    learning_rate,
-                    seconds,
-                }));
+                self.send(WorkerEvent::Epoch(point));
             }
             TrainingEvent::Kept { epoch, trained } => {
                 let all = if trained < self.epochs {
@@ -156,7 +170,8 @@ impl Reporter {
 
     fn progress(&self, phase: String, fraction: f64, loss: Option<f64>, images_per_second: Option<f64>) {
         let seconds = self.start.elapsed().as_secs_f64();
-        let seconds_left = (fraction > 0.01).then(|| seconds * (1.0 - fraction) / fraction);
+        let done = fraction - self.resumed;
+        let seconds_left = (done > 0.01).then(|| seconds * (1.0 - fraction) / done);
         self.send(WorkerEvent::Progress(Progress { phase, fraction, loss, images_per_second, seconds_left }));
     }
 
@@ -166,6 +181,31 @@ impl Reporter {
             let _ = events.send(event);
         }
     }
+}
+
+/// The end of an epoch as it is stored; `None` of any other event.
+fn epoch_point(event: TrainingEvent) -> Option<EpochPoint> {
+    let TrainingEvent::EpochEnded {
+        epoch,
+        train_loss,
+        validation_loss,
+        validation_counts,
+        validation_coarse_accuracy,
+        learning_rate,
+        seconds,
+    } = event
+    else {
+        return None;
+    };
+    Some(EpochPoint {
+        epoch: u32::try_from(epoch).unwrap_or(u32::MAX),
+        train_loss,
+        validation_loss,
+        validation_ia: validation_counts.and_then(|counts| counts.indices().ia),
+        validation_coarse_accuracy,
+        learning_rate,
+        seconds,
+    })
 }
 
 /// Of several progress reports in one message the last one counts.

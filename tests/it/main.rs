@@ -10,5 +10,6 @@ mod pages;
 mod reports;
 mod store;
 mod support;
+mod survival;
 mod training;
 mod weights;

@@ -39,8 +39,9 @@ pub fn python() -> Option<Command> {
 /// The program, without whatever the tester's environment says.
 pub fn twograin() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twograin"));
-    for name in ["SERVER", "LISTEN", "DATA_DIR", "DATABASE", "WORKER_LISTEN", "INSECURE", "WORKER_TOKEN"] {
-        command.env_remove(format!("TWOGRAIN_{name}"));
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for name in ours.filter(|name| name.to_string_lossy().starts_with("TWOGRAIN_")) {
+        command.env_remove(name);
     }
     command
 }
@@ -121,6 +122,25 @@ impl TestServer {
         let sent = Command::new("kill").args(["-INT", "--", &group]).status().expect("kill is there");
         assert!(sent.success(), "the signal was not sent");
         self.restart()
+    }
+
+    /// The worker that runs, once there is one.
+    #[cfg(target_os = "linux")]
+    pub fn worker(&self) -> u32 {
+        let parent = format!("PPid:\t{}\n", self.process.id());
+        let is_child = |id: &u32| {
+            std::fs::read_to_string(format!("/proc/{id}/status")).is_ok_and(|status| status.contains(&parent))
+        };
+        let start = Instant::now();
+        loop {
+            let entries = std::fs::read_dir("/proc").expect("processes");
+            let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+            if let Some(worker) = ids.into_iter().find(is_child) {
+                return worker;
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "there is no worker");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Ends the server as a crash would, and starts another one on the same data directory.

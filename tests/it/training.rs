@@ -5,6 +5,7 @@ mod full_size;
 mod losses;
 mod model;
 mod optimizers;
+mod resume;
 mod torchvision;
 mod transfer;
 

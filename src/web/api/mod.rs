@@ -31,6 +31,7 @@ pub fn routes() -> Router<App> {
         .route("/sweeps", post(sweeps::create))
         .route("/transitions", get(runs::transitions))
         .route("/events", get(runs::events))
+        .route("/disk", get(health::disk))
         .route("/weights", get(weights::list))
         .route("/predictions", post(predictions::create).layer(DefaultBodyLimit::max(upload::BODY_LIMIT)))
 }

@@ -11,7 +11,7 @@ struct Endpoint {
     words: &'static str,
 }
 
-const ENDPOINTS: [Endpoint; 18] = [
+const ENDPOINTS: [Endpoint; 19] = [
     endpoint("GET", "/api/v1/datasets", "All data sets."),
     endpoint("GET", "/api/v1/datasets/{name}", "One data set: funnel, counts per category and label, taxonomy."),
     endpoint(
@@ -60,6 +60,7 @@ const ENDPOINTS: [Endpoint; 18] = [
     ),
     endpoint("GET", "/api/v1/events", "Server-sent events: each change of a run."),
     endpoint("GET", "/api/v1/runs/{id}/events", "The same of one run."),
+    endpoint("GET", "/api/v1/disk", "What runs, features and thumbnails take on disk."),
     endpoint("GET", "/healthz", "Whether the server lives."),
     endpoint("GET", "/readyz", "Whether it can answer."),
 ];

@@ -6,7 +6,7 @@ use axum::extract::State;
 use super::Page;
 use crate::{
     domain::RunStatus,
-    report::{Listing, Reports, RunBrief, RunQuery},
+    report::{DiskUsage, Listing, Reports, RunBrief, RunQuery},
     web::{
         error::Problem,
         extract::Query,
@@ -23,12 +23,13 @@ pub struct RunsPage {
     query: RunQuery,
     runs: Listing<RunBrief>,
     datasets: Vec<String>,
+    disk: DiskUsage,
 }
 
 pub async fn list(State(reports): State<Reports>, Query(query): Query<RunQuery>) -> Result<Page<RunsPage>, Problem> {
     let runs = reports.runs(&query).await?;
     let datasets = reports.datasets().await?.items.into_iter().map(|dataset| dataset.name).collect();
-    Ok(Page(RunsPage { query, runs, datasets }))
+    Ok(Page(RunsPage { query, runs, datasets, disk: reports.disk().await? }))
 }
 
 impl RunsPage {

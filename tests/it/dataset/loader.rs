@@ -23,6 +23,7 @@ const CONFIG: LoaderConfig = LoaderConfig {
     epoch: 0,
     shuffle: true,
     drop_last: false,
+    first_batch: 0,
     threads: 2,
 };
 
@@ -96,6 +97,23 @@ fn a_sample_that_comes_again_is_augmented_anew() {
     let loader = Loader::new(samples, vec![0, 1, 0, 0], config).unwrap();
     let pixels: Vec<_> = loader.map(|batch| batch.unwrap().pixels).collect();
     assert!(pixels[0] != pixels[2] && pixels[0] != pixels[3] && pixels[2] != pixels[3]);
+}
+
+#[test]
+fn an_epoch_can_begin_in_its_middle() {
+    let (_directory, samples) = samples(10);
+    // Draws that come again are numbered from the beginning of the epoch.
+    let order: Vec<usize> = (0..10).chain([3, 3, 7]).collect();
+    let batches = |first_batch, threads| -> Vec<Batch> {
+        let config = LoaderConfig { first_batch, threads, ..CONFIG };
+        Loader::new(Arc::clone(&samples), order.clone(), config).unwrap().map(Result::unwrap).collect()
+    };
+    let all = batches(0, 2);
+    for first in 0..6 {
+        for threads in [1, 2, 3] {
+            assert_eq!(batches(first, threads), all[first.min(4)..], "from batch {first} on {threads} threads");
+        }
+    }
 }
 
 #[test]

@@ -46,8 +46,8 @@ pub fn spec(backbone: Backbone, objective: Objective, change: impl FnOnce(&mut F
     RunSpec::new("colours", backbone, objective).with(fast).unwrap()
 }
 
-fn files(spec: &RunSpec) -> Files {
-    Files { initial_weights: spec.initial_weights.as_ref().map(Into::into), features: None }
+pub fn files(spec: &RunSpec) -> Files {
+    Files { initial_weights: spec.initial_weights.as_ref().map(Into::into), ..Files::default() }
 }
 
 /// Trains to the end and returns the result and what was reported.

@@ -162,7 +162,7 @@ fn features_are_computed_once_for_the_same_weights_transform_and_images() {
     let data = data(folder.path(), 48);
     let cache = folder.path().join("cache");
     let features = FeatureCache { directory: cache.clone(), limit_bytes: 1 << 30 };
-    let files = Files { initial_weights: None, features: Some(features) };
+    let files = Files { features: Some(features), ..Files::default() };
     let probe = |change: &dyn Fn(&mut Fields)| {
         spec(Backbone::VggTiny, Objective::SigmoidThreshold, |spec| {
             spec.unfreeze = "none".parse().unwrap();
@@ -206,7 +206,7 @@ fn a_full_cache_forgets_what_was_not_used_for_longest() {
     let cache = folder.path().join("cache");
     // The training images' file has 37 kB, the test images' 12 kB.
     let features = FeatureCache { directory: cache.clone(), limit_bytes: 55_000 };
-    let files = Files { initial_weights: None, features: Some(features) };
+    let files = Files { features: Some(features), ..Files::default() };
     let cached = || fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect::<BTreeSet<_>>();
     let run = |seed| {
         let change = |spec: &mut Fields| (spec.seed, spec.unfreeze) = (seed, "none".parse().unwrap());

@@ -1,0 +1,99 @@
+//! The files beside the database: what they take, and which are not needed any more.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::Store;
+use crate::{
+    domain::{AttemptId, RunId},
+    error::{Error, Result},
+};
+
+/// In an attempt's directory.
+const CHECKPOINTS: &str = "checkpoints";
+
+/// What the program's own files take on disk, in bytes: all but the database and the images of data sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DiskUsage {
+    /// Scores, weights and checkpoints of all runs. They go with their runs.
+    pub runs_bytes: u64,
+    /// Features of frozen backbones, which go by themselves.
+    pub feature_cache_bytes: u64,
+    /// Thumbnails.
+    pub thumbnails_bytes: u64,
+    /// All of these.
+    pub total_bytes: u64,
+}
+
+impl Store {
+    /// Where an attempt keeps its checkpoints, and where earlier attempts at its run kept theirs.
+    pub async fn checkpoints(&self, attempt: AttemptId) -> Result<(PathBuf, Vec<PathBuf>)> {
+        let directory = self.attempt_directory(attempt).await?;
+        blocking(move || {
+            let attempts = directory.parent().map(children).unwrap_or_default();
+            let earlier = attempts.into_iter().filter(|other| *other != directory).map(|other| other.join(CHECKPOINTS));
+            (directory.join(CHECKPOINTS), earlier.filter(|checkpoints| checkpoints.is_dir()).collect())
+        })
+        .await
+    }
+
+    /// Deletes what a run that succeeded with this attempt needs no more: checkpoints, and the attempts before. What cannot be
+    /// deleted costs space alone, and goes with the run.
+    pub async fn drop_checkpoints(&self, attempt: AttemptId) -> Result<()> {
+        let directory = self.attempt_directory(attempt).await?;
+        blocking(move || {
+            let attempts = directory.parent().map(children).unwrap_or_default();
+            let others = attempts.into_iter().filter(|other| *other != directory);
+            for path in others.chain([directory.join(CHECKPOINTS)]) {
+                match fs::remove_dir_all(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::warn!(%error, "{} could not be deleted", path.display());
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        })
+        .await
+    }
+
+    /// What the files of each of these runs take, in bytes.
+    pub async fn disk_bytes(&self, runs: Vec<RunId>) -> Result<Vec<u64>> {
+        let directory = self.data_dir.join("runs");
+        blocking(move || runs.iter().map(|run| size(&directory.join(run.to_string()))).collect()).await
+    }
+
+    /// What all of the program's own files take.
+    pub async fn disk_usage(&self) -> Result<DiskUsage> {
+        let data_dir = self.data_dir.clone();
+        blocking(move || {
+            let [runs_bytes, feature_cache_bytes, thumbnails_bytes] =
+                ["runs", "cache/features", "thumbnails"].map(|name| size(&data_dir.join(name)));
+            let total_bytes = runs_bytes + feature_cache_bytes + thumbnails_bytes;
+            DiskUsage { runs_bytes, feature_cache_bytes, thumbnails_bytes, total_bytes }
+        })
+        .await
+    }
+}
+
+/// File systems may be slow.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal("files were not looked at", error))
+}
+
+/// What is in a directory; nothing where there is none.
+fn children(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+/// Of a file, or of all files in a directory; 0 for what goes away meanwhile. Links are not followed.
+fn size(path: &Path) -> u64 {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => children(path).iter().map(|path| size(path)).sum(),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    }
+}
