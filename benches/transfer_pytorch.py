@@ -42,6 +42,7 @@ def get(path):
 run = get(f"runs/{args.run}")
 spec = run["spec"]
 assert spec["backbone"] == "efficientnet-lite0", "not this protocol"
+assert bool(args.weights) == ("initial_weights" in spec), "--weights, if the run has initial weights, and only then"
 assert spec["keep"] == "last" and spec["sampling"] == "uniform" and not spec.get("clip_norm"), "not this protocol"
 two_level = spec["objective"] != "coarse-only"
 softmax = spec["objective"] == "top-k-softmax"

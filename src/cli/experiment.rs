@@ -15,11 +15,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
-    client::{Client, Refusal},
+    client::Client,
     failure::Failure,
     output::{plural, print},
     run::table,
-    submit::one_of,
+    submit::{name_or_path, one_of},
     sweep,
     weights::fetch_known,
 };
@@ -30,15 +30,15 @@ use crate::{
         spec::{Backbone, Device},
     },
     experiment::{self, Options, Plan, imagenet_weights},
-    report::SweepReport,
-    weights::catalogue::Known,
+    report::{DatasetBrief, Listing, SweepItem, SweepReport},
+    weights::{Listed, catalogue::Known},
 };
 
 #[derive(Debug, Subcommand)]
 pub enum ExperimentCommand {
     /// The paper's tables 2 to 4: three backbones, each under three objectives
     ///
-    /// Says first what that will cost, then submits the runs. Given again, it goes on from what is there: runs that succeeded,
+    /// Says first what that will cost, then fetches the weights that are missing and submits the runs. Given again, it goes on from what is there: runs that succeeded,
     /// run or wait are kept, runs that failed or were canceled are submitted again.
     #[command(after_long_help = EXAMPLES)]
     Paper(Box<ExperimentArgs>),
@@ -92,7 +92,7 @@ pub struct ExperimentArgs {
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
 
-    /// Highest learning rate of the schedule [default: 0.003 for VGG, whose gradients are clipped as well, else 0.01]
+    /// Highest learning rate of the schedule [default: 0.01; in the paper's experiment 0.003 for VGG, with clipped gradients]
     ///
     /// For transfer the head's; the backbone's is a tenth of it.
     #[arg(long, value_name = "RATE")]
@@ -180,7 +180,9 @@ const TRANSFER: Kind =
 
 impl ExperimentArgs {
     fn options(&self, usual: &[Backbone]) -> Result<Options, Failure> {
-        let backbones = if self.backbones.is_empty() { usual.to_vec() } else { self.backbones.clone() };
+        let mut backbones = if self.backbones.is_empty() { usual.to_vec() } else { self.backbones.clone() };
+        let mut seen = BTreeSet::new();
+        backbones.retain(|backbone| seen.insert(*backbone));
         Ok(Options {
             dataset: self.dataset.clone(),
             weights: self.initial_weights(&backbones)?,
@@ -196,13 +198,19 @@ impl ExperimentArgs {
     }
 
     fn initial_weights(&self, backbones: &[Backbone]) -> Result<BTreeMap<Backbone, String>, Failure> {
+        let wrong = |text: String| Err(Failure::Usage(format!("--weights: {text}")));
         let random = self.weights.iter().any(|start| matches!(start, Start::Random));
+        if random && self.weights.iter().any(|start| matches!(start, Start::Imagenet)) {
+            return wrong("imagenet and random exclude each other".into());
+        }
         let mut weights = BTreeMap::new();
         for start in &self.weights {
-            if let Start::Of(backbone, name) = start {
-                // A file in the directory that one is in, as with `twograin run submit --initial-weights`.
-                let path = std::path::absolute(name).ok().filter(|_| Path::new(name).is_file());
-                weights.insert(*backbone, path.map_or_else(|| name.clone(), |path| path.display().to_string()));
+            let Start::Of(backbone, name) = start else { continue };
+            if !backbones.contains(backbone) {
+                return wrong(format!("{backbone} is not among the backbones"));
+            }
+            if weights.insert(*backbone, name_or_path(Path::new(name))?.display().to_string()).is_some() {
+                return wrong(format!("{backbone} is there twice"));
             }
         }
         for &backbone in backbones.iter().filter(|_| !random) {
@@ -221,12 +229,25 @@ impl ExperimentArgs {
 
 /// Estimates, asks, submits, waits, compares.
 fn conduct(client: &Client, plan: &Plan, results: Results, args: &ExperimentArgs) -> Result<ExitCode, Failure> {
-    let there = preview(client, plan, &args.data)?;
+    let dataset: DatasetBrief = client.get(&format!("api/v1/datasets/{}", args.dataset), &())?.parse()?;
+    let absent = absent(client, plan)?;
+    // What has no weights yet has no run yet.
+    let there = if absent.is_empty() {
+        client.post("api/v1/sweeps", &json!({ "runs": plan.runs, "dry_run": true }))?.parse()?
+    } else {
+        SweepReport { items: plan.runs.iter().map(|_| SweepItem { existing: false, run: None }).collect() }
+    };
     eprintln!("{}: {}", plan.title, plural(plan.runs.len() as u64, "run"));
+    if !(args.yes || args.dry_run || io::stdin().is_terminal() || there.items.iter().all(|item| item.existing)) {
+        return Err(Failure::Usage(format!("add --yes to submit {}", plural(plan.runs.len() as u64, "run"))));
+    }
     let missing = || plan.runs.iter().zip(&there.items).filter(|(_, item)| !item.existing).map(|(run, _)| &run.spec);
-    let estimate = cost::estimate(client, &args.dataset, missing())?;
+    let estimate = cost::estimate(&dataset, missing())?;
     if let Some(estimate) = &estimate {
         eprintln!("{}", cost::text(estimate, client, args.device));
+    }
+    for known in &absent {
+        eprintln!("To be fetched first: {}, {}.", known.name, cost::size(known.bytes));
     }
     let done = |sweep: &SweepReport, results: Value| -> Result<(), Failure> {
         if args.json {
@@ -244,6 +265,10 @@ fn conduct(client: &Client, plan: &Plan, results: Results, args: &ExperimentArgs
     if new > 0 && !args.yes && !agreed(new)? {
         return Err(Failure::Failed("nothing was submitted".into()));
     }
+    for known in absent {
+        fetch_known(known.name, &args.data)?;
+    }
+    // Where the server keeps its data elsewhere, it refuses now and says what it lacks.
     let mut sweep: SweepReport = client.post("api/v1/sweeps", &json!({ "runs": plan.runs }))?.parse()?;
     eprintln!("{}", sweep::summary(&sweep));
     let succeeded = !args.wait || sweep::follow(client, &mut sweep)?;
@@ -263,36 +288,23 @@ fn conduct(client: &Client, plan: &Plan, results: Results, args: &ExperimentArgs
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Which runs are there already; refused where one of them could not be submitted. Published weights that are missing are
-/// fetched first.
-fn preview(client: &Client, plan: &Plan, data: &DataConfig) -> Result<SweepReport, Failure> {
-    let ask = || client.post("api/v1/sweeps", &json!({ "runs": plan.runs, "dry_run": true }));
-    match ask() {
-        Ok(answer) => answer.parse(),
-        Err(Refusal::Answered(refusal)) if refusal.contains("initial_weights: ") => {
-            let names: BTreeSet<&str> =
-                plan.runs.iter().filter_map(|run| run.spec.initial_weights.as_deref()).collect();
-            let known = names.into_iter().filter(|name| Known::find(name).is_some()).collect::<Vec<_>>();
-            if known.is_empty() || !client.is_local() {
-                return Err(Failure::Failed(format!(
-                    "{refusal}; install them on the server's machine, or add --weights random"
-                )));
-            }
-            for name in known {
-                fetch_known(name, data)?;
-            }
-            // Still refused, it may be that the server keeps its data elsewhere: the refusal says where it looked.
-            ask()?.parse()
-        }
-        Err(refusal) => Err(refusal.into()),
+/// The published weights that the runs start from and the server has not.
+fn absent(client: &Client, plan: &Plan) -> Result<Vec<&'static Known>, Failure> {
+    let names: BTreeSet<&str> = plan.runs.iter().filter_map(|run| run.spec.initial_weights.as_deref()).collect();
+    let library: Listing<Listed> = client.get("api/v1/weights", &())?.parse()?;
+    let installed = |name: &str| library.items.iter().any(|weights| weights.installed && weights.name == name);
+    let absent: Vec<_> = names.into_iter().filter(|name| !installed(name)).filter_map(Known::find).collect();
+    match absent.first() {
+        Some(known) if !client.is_local() => Err(Failure::Failed(format!(
+            "the server has no weights {0}; install them on its machine with `twograin weights fetch {0}`",
+            known.name
+        ))),
+        Some(_) | None => Ok(absent),
     }
 }
 
-/// Asks on the terminal. Where there is none, `--yes` has to have been given.
+/// Asks on the terminal.
 fn agreed(runs: u64) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Usage(format!("add --yes to submit {}", plural(runs, "run"))));
-    }
     eprint!("Submit {}? [y/N] ", plural(runs, "run"));
     // A question that cannot be shown can still be answered.
     let _ = io::stderr().flush();

@@ -2,7 +2,7 @@
 //!
 //! Only what was given is sent: the server has the defaults, and the help says them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, builder::PossibleValuesParser, builder::TypedValueParser};
 use serde::Serialize;
@@ -60,7 +60,7 @@ pub struct SubmitArgs {
     input_size: Option<u64>,
 
     /// Highest learning rate of the schedule [default: 0.02]
-    #[arg(long, value_name = "RATE", help_heading = TRAINING)]
+    #[arg(long, value_name = "RATE", help_heading = TRAINING, value_parser = finite)]
     learning_rate: Option<f64>,
 
     /// How the learning rate goes after the warm-up [default: cosine]
@@ -68,7 +68,7 @@ pub struct SubmitArgs {
     schedule: Option<Schedule>,
 
     /// Epochs of linear warm-up at the start; fractions are allowed [default: 1.0]
-    #[arg(long, value_name = "EPOCHS", help_heading = TRAINING)]
+    #[arg(long, value_name = "EPOCHS", help_heading = TRAINING, value_parser = finite)]
     warmup_epochs: Option<f64>,
 
     /// Optimizer [default: sgd]
@@ -76,7 +76,7 @@ pub struct SubmitArgs {
     optimizer: Option<Optimizer>,
 
     /// Momentum of sgd, or β₁ of adamw [default: 0.9]
-    #[arg(long, value_name = "VALUE", help_heading = TRAINING)]
+    #[arg(long, value_name = "VALUE", help_heading = TRAINING, value_parser = finite)]
     momentum: Option<f64>,
 
     /// Nesterov's momentum, of sgd alone: true or false [default: false]
@@ -84,7 +84,7 @@ pub struct SubmitArgs {
     nesterov: Option<bool>,
 
     /// Weight decay [default: 0.0001]
-    #[arg(long, value_name = "VALUE", help_heading = TRAINING)]
+    #[arg(long, value_name = "VALUE", help_heading = TRAINING, value_parser = finite)]
     weight_decay: Option<f64>,
 
     /// Whether weight decay reaches biases and batch norm's weights too: true or false [default: true]
@@ -92,7 +92,7 @@ pub struct SubmitArgs {
     decay_biases_and_norms: Option<bool>,
 
     /// Largest L2 norm of all gradients together; larger ones are scaled down to it [default: off]
-    #[arg(long, value_name = "NORM", help_heading = TRAINING)]
+    #[arg(long, value_name = "NORM", help_heading = TRAINING, value_parser = finite)]
     clip_norm: Option<f64>,
 
     /// Layer groups of the backbone that learn: all, none, or some, from an epoch on, at a rate of their own [default: all]
@@ -127,11 +127,11 @@ pub struct SubmitArgs {
     focal_alpha: Option<FocalAlpha>,
 
     /// γ of the focal loss of top-k-softmax [default: 2.0]
-    #[arg(long, value_name = "VALUE", help_heading = MODEL)]
+    #[arg(long, value_name = "VALUE", help_heading = MODEL, value_parser = finite)]
     focal_gamma: Option<f64>,
 
     /// Threshold θ of sigmoid-threshold, 0 to 1; a label is taken when its probability is above it [default: 0.7]
-    #[arg(long, value_name = "THETA", help_heading = MODEL)]
+    #[arg(long, value_name = "THETA", help_heading = MODEL, value_parser = finite)]
     threshold: Option<f64>,
 
     /// What the coarse layer reads: the fine probabilities or the fine logits [default: probabilities]
@@ -165,14 +165,7 @@ const MACHINE: &str = "Seed and machine";
 impl SubmitArgs {
     /// The body of `POST /api/v1/runs`, if what has no default is given.
     pub fn body(mut self) -> Result<Map<String, Value>, Failure> {
-        if let Some(path) = self.initial_weights.as_ref().filter(|path| path.components().count() > 1 || path.exists())
-        {
-            let absolute = std::path::absolute(path);
-            self.initial_weights = Some(
-                absolute
-                    .map_err(|error| Failure::because(format_args!("--initial-weights {}", path.display()), &error))?,
-            );
-        }
+        self.initial_weights = self.initial_weights.as_deref().map(name_or_path).transpose()?;
         match serde_json::to_value(self) {
             Ok(Value::Object(mut fields)) => {
                 fields.retain(|_, value| !value.is_null());
@@ -182,6 +175,21 @@ impl SubmitArgs {
             Err(error) => Err(Failure::Usage(format!("--initial-weights: {error}"))),
         }
     }
+}
+
+/// Weights as the server is told of them: a file, also one that only the server may have, by its whole path; a name as it is.
+pub(super) fn name_or_path(given: &Path) -> Result<PathBuf, Failure> {
+    if given.components().count() > 1 || given.is_file() {
+        let absolute = std::path::absolute(given);
+        return absolute.map_err(|error| Failure::because(given.display(), &error));
+    }
+    Ok(given.to_owned())
+}
+
+/// JSON has no other numbers.
+fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+    number.ok_or_else(|| format!("“{text}” is not a number"))
 }
 
 /// Takes the name of one of `all`; a wrong name is answered with the right ones.

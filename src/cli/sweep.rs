@@ -49,7 +49,9 @@ impl FromStr for Varied {
     fn from_str(text: &str) -> Result<Self, String> {
         let (field, values) = text.split_once('=').ok_or_else(|| format!("“{text}” is not like epochs=5,10"))?;
         let field = field.trim().replace('-', "_");
-        let values = values.split(',').map(|value| parse(&field, value.trim())).collect::<Result<_, _>>()?;
+        // Values of these two have commas of their own.
+        let separator = if ["focal_alpha", "unfreeze"].contains(&&*field) { ';' } else { ',' };
+        let values = values.split(separator).map(|value| parse(&field, value.trim())).collect::<Result<_, _>>()?;
         Ok(Self { field, values })
     }
 }
@@ -178,12 +180,12 @@ mod tests {
 
     #[test]
     fn values_are_parsed_as_the_flags_own() {
-        let grid = ["--grid", "input-size=64,128", "--grid", "focal_alpha=2,dog=3", "--seeds", "0-2"];
+        let grid = ["--grid", "input-size=64,128", "--grid", "focal_alpha=2;dog=3,cat=2", "--seeds", "0-2"];
         let body =
             body(&[&["--grid", "backbone=vgg-tiny,vgg16", "--grid", "nesterov=true"][..], &grid].concat()).unwrap();
         let expected = json!({
             "backbone": ["vgg-tiny", "vgg16"], "nesterov": [true], "input_size": [64, 128],
-            "focal_alpha": [2.0, {"dog": 3.0}], "seed": [0, 1, 2]
+            "focal_alpha": [2.0, {"cat": 2.0, "dog": 3.0}], "seed": [0, 1, 2]
         });
         assert_eq!(body, json!({"dataset": "d", "objective": "coarse-only", "force": false, "grid": expected}));
     }

@@ -1,6 +1,6 @@
 //! Several runs submitted at once: a grid over fields, or a list.
 
-use std::{fmt::Display, str::FromStr};
+use std::{collections::BTreeSet, fmt::Display, str::FromStr};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -170,6 +170,8 @@ impl FromStr for Seeds {
             }
             seeds.extend(first..=last);
         }
+        let mut seen = BTreeSet::new();
+        seeds.retain(|seed| seen.insert(*seed));
         Ok(Self(seeds))
     }
 }
@@ -233,7 +235,7 @@ mod tests {
     #[test]
     fn seeds_are_lists_and_ranges() {
         let seeds = |text: &str| text.parse::<Seeds>().map(|seeds| seeds.0);
-        assert_eq!(seeds("7"), Ok(vec![7]));
+        assert_eq!((seeds("7"), seeds("2,0,2")), (Ok(vec![7]), Ok(vec![2, 0])));
         assert_eq!(seeds("0, 1,5-7"), Ok(vec![0, 1, 5, 6, 7]));
         assert_eq!(seeds("0-999").map(|seeds| seeds.len()), Ok(1000));
         for (text, error) in [

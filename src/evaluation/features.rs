@@ -28,12 +28,14 @@ use crate::{
 
 /// Images whose features share a file.
 const CHUNK: usize = 256;
+/// Images at once, whatever the run's batches: another number could give other last bits.
+const BATCH: usize = 32;
 /// To be raised when the same image, weights and input size give other features than before.
 const VERSION: u32 = 1;
 /// The name of the tensor, and of its hash in the metadata.
 const FEATURES: &str = "features";
 
-/// Features on disk. A file's name is the hash of all that its content depends on: weights of the backbone, input size, the
+/// Features on disk. A file's name is the hash of all that its content depends on: the backbone and its weights, input size, device, the
 /// bytes of [`CHUNK`] image files, and the number of threads, which decides the last bits. What is there may be deleted at any
 /// time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,42 +55,45 @@ pub fn features(
     cache: Option<&FeatureCache>,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Tensor>, EvaluationError> {
+    let config = EvaluationConfig { batch_size: BATCH, ..config };
     let prepared = Prepared::default();
     let weights = cache.map(|_| weights_hash(model)).transpose()?;
-    let mut rows = Vec::new();
+    let (mut done, mut values) = (0, Vec::new());
     for start in (0..samples.len()).step_by(CHUNK) {
         let chunk: Vec<usize> = (start..(start + CHUNK).min(samples.len())).collect();
         let place = match (cache, &weights) {
-            (Some(cache), Some(weights)) => Some(cache.path(&key(weights, samples, &chunk, config)?)),
+            (Some(cache), Some(weights)) => Some(cache.path(&key((model, weights), samples, &chunk, config)?)),
             (Some(_) | None, Some(_) | None) => None,
         };
         let count = chunk.len();
         match place.as_ref().and_then(|path| read(path, count)) {
             Some(found) => {
-                rows.extend(found);
-                if progress(rows.len()).is_break() {
+                values.extend(found);
+                done += count;
+                if progress(done).is_break() {
                     return Ok(None);
                 }
             }
             None => {
-                let first = rows.len();
+                let first = values.len();
                 for batch in test_batches(samples, chunk, config)? {
-                    let pixels = model.pixels(batch?.pixels, config.input_size)?;
+                    let batch = batch?;
+                    done += batch.indices.len();
+                    let pixels = model.pixels(batch.pixels, config.input_size)?;
                     let features = model.through(0..model.groups(), &pixels, Mode::Infer(&prepared))?;
-                    rows.extend(features.to_vec2::<f32>()?);
-                    if progress(rows.len()).is_break() {
+                    values.extend(features.flatten_all()?.to_vec1::<f32>()?);
+                    if progress(done).is_break() {
                         return Ok(None);
                     }
                 }
                 if let (Some(cache), Some(path)) = (cache, &place) {
                     // Out of space, for one: the next run computes them again.
-                    let _ = cache.write(path, &rows[first..]);
+                    let _ = cache.write(path, count, &values[first..]);
                 }
             }
         }
     }
-    let width = rows.first().map_or(0, Vec::len);
-    let values = rows.concat();
+    let width = values.len() / samples.len().max(1);
     Ok(Some(Tensor::from_vec(values, (samples.len(), width), model.params().device())?))
 }
 
@@ -107,7 +112,7 @@ fn weights_hash(model: &Classifier) -> candle_core::Result<Sha256Hex> {
 }
 
 fn key(
-    weights: &Sha256Hex,
+    (model, weights): (&Classifier, &Sha256Hex),
     samples: &[Sample],
     chunk: &[usize],
     config: EvaluationConfig,
@@ -121,7 +126,10 @@ fn key(
     let mut hash = Sha256::new();
     let threads = rayon::current_num_threads();
     let program = env!("CARGO_PKG_VERSION");
-    hash.update(format!("{program} {VERSION} {weights} {} {threads}\n", config.input_size));
+    // Networks of the same tensors may differ in what they do with them.
+    let (backbone, device) = (model.spec().backbone, model.params().device().location());
+    let input = config.input_size;
+    hash.update(format!("{program} {VERSION} {backbone} {weights} {input} {threads} {device:?}\n"));
     images.iter().for_each(|image| hash.update(format!("{image}\n")));
     Ok(hash.into())
 }
@@ -131,13 +139,12 @@ impl FeatureCache {
         self.directory.join(format!("{key}.safetensors"))
     }
 
-    fn write(&self, path: &Path, rows: &[Vec<f32>]) -> io::Result<()> {
+    fn write(&self, path: &Path, count: usize, values: &[f32]) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
-        let values = rows.concat();
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let metadata = BTreeMap::from([(FEATURES, Sha256Hex::of(&bytes).0)]);
-        let shape = [rows.len(), values.len() / rows.len().max(1)];
-        container::write(path, vec![Entry::f32(FEATURES, &shape, &values)], &metadata)?;
+        let shape = [count, values.len() / count.max(1)];
+        container::write(path, vec![Entry::f32(FEATURES, &shape, values)], &metadata)?;
         self.shrink()
     }
 
@@ -164,21 +171,20 @@ impl FeatureCache {
 }
 
 /// The features of `count` images; `None` if they are not there, or damaged.
-fn read(path: &Path, count: usize) -> Option<Vec<Vec<f32>>> {
+fn read(path: &Path, count: usize) -> Option<Vec<f32>> {
     let bytes = fs::read(path).ok()?;
     let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
     let file = SafeTensors::deserialize(&bytes).ok()?;
     let tensor = file.tensor(FEATURES).ok()?;
     let whole = header.metadata().as_ref()?.get(FEATURES)? == &Sha256Hex::of(tensor.data()).0;
-    let &[rows, width] = tensor.shape() else { return None };
+    let &[rows, _] = tensor.shape() else { return None };
     if !whole || rows != count || tensor.dtype() != safetensors::Dtype::F32 {
         return None;
     }
     // What is used stays; a time that cannot be set makes it go a little earlier.
     #[expect(clippy::disallowed_methods, reason = "the age of a file that may go at any time decides no outcome")]
     let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
-    let values: Vec<f32> = tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-    Some(values.chunks(width.max(1)).map(<[f32]>::to_vec).collect())
+    Some(tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
 fn remove(path: &Path) -> io::Result<()> {

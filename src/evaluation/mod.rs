@@ -113,19 +113,6 @@ pub fn logits(
     Ok(Some(all))
 }
 
-/// The scores of `samples[order]`. `percentiles` are those of the images that the model was trained on.
-pub fn score(
-    model: &Classifier,
-    (split, samples, order): (Split, &Arc<[Sample]>, &[usize]),
-    percentiles: &Percentiles,
-    config: EvaluationConfig,
-    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Option<Scores>, EvaluationError> {
-    let Some(logits) = logits(model, samples, order, config, progress)? else { return Ok(None) };
-    let image_ids = order.iter().map(|&index| samples[index].source_id).collect();
-    Ok(Some(scores(model, split, image_ids, logits, percentiles)?))
-}
-
 /// What `model` said about a split's images, with the part of the model that later questions need.
 pub fn scores(
     model: &Classifier,

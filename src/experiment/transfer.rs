@@ -25,14 +25,16 @@ enum Arm {
     Random,
 }
 
-/// Three runs of each backbone, once for each seed. They differ in initial weights and in what learns, and the last two in
-/// initial weights alone.
+/// Three runs of each backbone, once for each seed. The first differs from the second in what learns and in augmentation, the
+/// second from the third in initial weights alone.
 ///
 /// For small data sets: AdamW; a head of which the coarse layer reads logits, since probabilities near 0 teach it little in so
 /// few steps. Both were chosen by the validation split.
 pub fn transfer(options: &Options) -> Result<Plan, String> {
     if let Some(backbone) = options.backbones.iter().find(|backbone| !options.weights.contains_key(backbone)) {
-        return Err(format!("{backbone}: without weights there is nothing to transfer"));
+        return Err(format!(
+            "{backbone}: without weights there is nothing to transfer; leave --weights out, or give {backbone}=NAME"
+        ));
     }
     let mut runs = Vec::new();
     for &seed in &options.seeds {

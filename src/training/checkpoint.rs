@@ -87,7 +87,7 @@ struct Header {
     position: Position,
     optimizer_steps: Vec<i32>,
     /// The bits of the best score, which may be infinite.
-    best: Option<u64>,
+    best: Option<[u64; 2]>,
     kept_epoch: usize,
     /// The file of the kept weights, beside this one.
     kept_weights: Option<String>,
@@ -156,7 +156,7 @@ impl Checkpoints {
             run: self.run.clone(),
             position: state.position.clone(),
             optimizer_steps: state.optimizer.steps(),
-            best: state.selection.best.map(f64::to_bits),
+            best: state.selection.best.map(|best| best.map(f64::to_bits)),
             kept_epoch: state.selection.kept.epoch,
             kept_weights: kept.as_deref().and_then(|path| Some(path.file_name()?.to_str()?.to_owned())),
         };
@@ -287,7 +287,7 @@ impl Opened {
         }
         optimizer.set_steps(&self.header.optimizer_steps);
         *position = self.header.position;
-        selection.best = self.header.best.map(f64::from_bits);
+        selection.best = self.header.best.map(|best| best.map(f64::from_bits));
         selection.kept.epoch = self.header.kept_epoch;
         let fine = self.file.shape(FINE_LOGITS).is_some();
         selection.kept.logits = Logits {

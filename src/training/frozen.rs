@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Frozen {
     groups: usize,
-    /// Their weights, which stay as they are until they are thawed, and that is for good.
+    /// Of their weights, which stay as they are as long as they are frozen.
     prepared: Prepared,
     cache: Option<FeatureCache>,
     /// What a backbone that is frozen as a whole makes of each training sample: `[samples, features]`.
@@ -34,7 +34,8 @@ impl Frozen {
     /// From now on they are the first `groups`. Features outlive this only if nothing changes.
     pub fn set_groups(&mut self, groups: usize) {
         if self.groups != groups {
-            (self.groups, self.features) = (groups, None);
+            // What thaws changes: nothing that was made of it stays.
+            *self = Self { groups, ..Self::new(self.cache.take()) };
         }
     }
 

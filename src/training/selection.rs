@@ -16,8 +16,8 @@ pub(super) struct Figures {
 /// The best epoch so far.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
-    /// Its figure.
-    pub best: Option<f64>,
+    /// Its figure, and its loss with the sign turned, by which equal figures are told apart; larger is better.
+    pub best: Option<[f64; 2]>,
     pub kept: Kept,
 }
 
@@ -33,16 +33,19 @@ pub(super) struct Kept {
 }
 
 impl Selection {
-    /// Whether an epoch is better than every one before it; the last epoch always is, if it is to be kept. An undefined figure
-    /// is the worst there is, and the first epoch is better than none.
+    /// Whether an epoch is better than every one before it; the last epoch always is, if it is to be kept. Of equal figures
+    /// that of the lower loss is better: for some epochs no image may be right at all. An undefined figure is the worst there
+    /// is, and the first epoch is better than none.
     pub fn improves(&mut self, keep: Keep, figures: Figures) -> bool {
-        let score = match keep {
+        let loss = figures.loss.map(|loss| -loss);
+        let figure = match keep {
             Keep::Last => return true,
-            Keep::BestLoss => figures.loss.map(|loss| -loss),
+            Keep::BestLoss => loss,
             Keep::BestCoarseAccuracy => figures.coarse_accuracy,
             Keep::BestIa => figures.ia,
         };
-        let score = score.filter(|score| !score.is_nan()).unwrap_or(f64::NEG_INFINITY);
+        let defined = |figure: Option<f64>| figure.filter(|figure| !figure.is_nan()).unwrap_or(f64::NEG_INFINITY);
+        let score = [defined(figure), defined(loss)];
         let improves = self.best.is_none_or(|best| score > best);
         if improves {
             self.best = Some(score);
@@ -50,9 +53,10 @@ impl Selection {
         improves
     }
 
-    /// Whether the run has waited long enough for a better epoch.
+    /// Whether the run has waited long enough for a better epoch. It waits for every layer group that is still to thaw.
     pub fn exhausted(&self, spec: &Fields, epoch: usize) -> bool {
-        spec.patience.is_some_and(|patience| epoch - self.kept.epoch >= patience)
+        let since = self.kept.epoch.max(spec.unfreeze.last_thaw().saturating_sub(1));
+        spec.patience.is_some_and(|patience| epoch.saturating_sub(since) >= patience)
     }
 }
 
@@ -79,6 +83,8 @@ mod tests {
         assert_eq!(improves(Keep::BestCoarseAccuracy, &accuracies), [true, false, true]);
         let ias = [None, Some(0.0), Some(0.2)].map(|ia| Figures { ia, ..NOTHING });
         assert_eq!(improves(Keep::BestIa, &ias), [true, true, true]);
+        let nothing_right = [3.0, 2.0, 2.5, 2.0].map(|loss| Figures { ia: Some(0.0), loss: Some(loss), ..NOTHING });
+        assert_eq!(improves(Keep::BestIa, &nothing_right), [true, true, false, false]);
     }
 
     #[test]
@@ -88,5 +94,9 @@ mod tests {
         let selection = Selection { kept: Kept { epoch: 4, ..Kept::default() }, ..Selection::default() };
         let exhausted: Vec<bool> = (4..9).map(|epoch| selection.exhausted(&spec, epoch)).collect();
         assert_eq!(exhausted, [false, false, false, true, true]);
+        // A group that thaws at epoch 7 has its three epochs.
+        let thaws = spec.with(|spec| spec.unfreeze = "layer4@7".parse().unwrap()).unwrap();
+        let exhausted: Vec<bool> = (4..11).map(|epoch| selection.exhausted(&thaws, epoch)).collect();
+        assert_eq!(exhausted, [false, false, false, false, false, true, true]);
     }
 }

@@ -152,7 +152,7 @@ impl<'a> Trainer<'a> {
             }
             (Some(name), None) => {
                 return Err(TrainingError::Specification(format!(
-                    "initial_weights: there are no weights {name} any more"
+                    "initial_weights: there are no weights {name} any more; fetch or import them again, and submit the run anew"
                 )));
             }
         }
@@ -241,6 +241,8 @@ impl<'a> Trainer<'a> {
         };
         if self.state.selection.improves(spec.keep, figures) {
             let learns = |group: Option<&str>| spec.learning_rate_of(group).is_some();
+            // Not two copies at a time.
+            self.state.selection.kept.weights = None;
             let weights = (spec.keep != Keep::Last).then(|| self.state.model.params().snapshot(learns)).transpose()?;
             self.state.selection.kept = Kept { epoch, weights, logits };
         }

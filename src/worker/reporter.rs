@@ -22,7 +22,7 @@ use crate::{
 /// Between two messages, and so the pace of the heartbeat and the delay of a cancelation.
 const PACE: Duration = Duration::from_millis(300);
 
-/// The same of the features of a frozen backbone.
+/// Share of a run's time that the features of a frozen backbone are taken for.
 const FEATURES_SHARE: f64 = 0.5;
 
 /// Share of a run's time that the final evaluation is taken for, before it is known.

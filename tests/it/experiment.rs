@@ -71,11 +71,7 @@ fn canceled_runs_are_submitted_again_and_waiting_ones_are_not() {
 fn what_is_missing_is_said_before_anything_is_measured() {
     let server = TestServer::with_scenes();
     for (extra, code, says) in [
-        (
-            &["--weights", "imagenet", "--backbones", "resnet34,vgg16"][..],
-            1,
-            "timm/resnet34.tv_in1k is not in the hub's cache on this machine, and HF_HUB_OFFLINE is set",
-        ),
+        (&["--weights", "imagenet", "--backbones", "resnet34,vgg16"][..], 2, "add --yes to submit 6 runs"),
         (&["--weights", "imagenet", "--backbones", "resnet-tiny"], 2, "no ImageNet weights are known for resnet-tiny"),
         (&["--dataset", "nothing"], 1, "there is no data set “nothing”"),
         (&["--learning-rate", "0"], 2, "learning_rate: 0 is outside"),

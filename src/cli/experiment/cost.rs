@@ -23,8 +23,7 @@ const SECONDS: u32 = 1;
 
 /// What the runs that are still to be made will cost; `None` without any.
 pub fn estimate<'a>(
-    client: &Client,
-    dataset: &str,
+    dataset: &DatasetBrief,
     missing: impl Iterator<Item = &'a RunSpec> + Clone,
 ) -> Result<Option<Estimate>, Failure> {
     let mut speeds = BTreeMap::new();
@@ -37,7 +36,6 @@ pub fn estimate<'a>(
     if speeds.is_empty() {
         return Ok(None);
     }
-    let dataset: DatasetBrief = client.get(&format!("api/v1/datasets/{dataset}"), &())?.parse()?;
     let images = Images {
         train: dataset.train_images,
         test: dataset.test_images,
@@ -105,7 +103,8 @@ fn long(seconds: f64) -> String {
     if seconds < 2.0 * DAY { duration(seconds) } else { format!("{:.1} days", seconds / DAY) }
 }
 
-fn size(bytes: u64) -> String {
+/// In kB, MB or GB.
+pub fn size(bytes: u64) -> String {
     match bytes {
         0..1_000_000 => format!("{:.0} kB", bytes as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),

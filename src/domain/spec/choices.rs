@@ -146,9 +146,10 @@ named!(
         Last = "last",
         /// Those of the lowest loss on the validation split; of equals, the first.
         BestLoss = "best-loss",
-        /// Those of the highest coarse accuracy on the validation split; of equals, the first.
+        /// Those of the highest coarse accuracy on the validation split; of equals, of the lower loss.
         BestCoarseAccuracy = "best-coarse-accuracy",
-        /// Those of the highest IA on the validation split under the run's own rule; of equals, the first.
+        /// Those of the highest IA on the validation split under the run's own rule; of equals, of the lower
+        /// loss.
         BestIa = "best-ia",
     }
 );

@@ -232,7 +232,7 @@ impl From<RunSpec> for Fields {
 impl TryFrom<Fields> for RunSpec {
     type Error = String;
 
-    fn try_from(fields: Fields) -> Result<Self, String> {
+    fn try_from(mut fields: Fields) -> Result<Self, String> {
         let check = |ok: bool, message: String| if ok { Ok(()) } else { Err(message) };
         check(!fields.dataset.trim().is_empty(), "dataset: it is empty".into())?;
         let size = fields.input_size;
@@ -258,6 +258,7 @@ impl TryFrom<Fields> for RunSpec {
         }
         fields.focal_alpha.check()?;
         fields.unfreeze.check(fields.backbone, fields.epochs)?;
+        fields.unfreeze = std::mem::take(&mut fields.unfreeze).canonical(fields.backbone, fields.learning_rate);
         check(
             fields.keep != Keep::BestIa || fields.objective != Objective::CoarseOnly,
             "keep: a coarse-only run has no IA".into(),

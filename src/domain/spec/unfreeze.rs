@@ -60,6 +60,28 @@ impl Unfreeze {
         }
     }
 
+    /// The last epoch in which a layer group begins to learn; 1 if all do from the start, or none ever.
+    pub fn last_thaw(&self) -> usize {
+        match self {
+            Self::All => 1,
+            Self::Groups(thaws) => thaws.iter().map(|thaw| thaw.epoch).max().unwrap_or(1),
+        }
+    }
+
+    /// The one way in which it is written: from the head downwards, without rates that are the run's own, and `all` where that
+    /// is what it says.
+    pub(super) fn canonical(self, backbone: Backbone, run: f64) -> Self {
+        let Self::Groups(mut thaws) = self else { return self };
+        let groups = backbone.layer_groups();
+        thaws.sort_by_key(|thaw| std::cmp::Reverse(groups.iter().position(|group| *group == thaw.group)));
+        for thaw in &mut thaws {
+            thaw.learning_rate = thaw.learning_rate.filter(|rate| *rate != run);
+        }
+        let whole =
+            thaws.len() == groups.len() && thaws.iter().all(|thaw| thaw.epoch == 1 && thaw.learning_rate.is_none());
+        if whole { Self::All } else { Self::Groups(thaws) }
+    }
+
     /// Whether no layer group of the backbone ever learns.
     pub fn is_none(&self) -> bool {
         matches!(self, Self::Groups(thaws) if thaws.is_empty())
@@ -170,7 +192,9 @@ impl FromStr for Unfreeze {
 fn thaw(text: &str) -> Result<Thaw, String> {
     let wrong = || format!("“{}” is not all, none, or a layer group such as layer4@3:0.002", text.trim());
     let (rest, rate) = match text.split_once(':') {
-        Some((rest, rate)) => (rest, Some(rate.trim().parse().map_err(|_| wrong())?)),
+        Some((rest, rate)) => {
+            (rest, Some(rate.trim().parse().ok().filter(|rate: &f64| rate.is_finite()).ok_or_else(wrong)?))
+        }
         None => (text, None),
     };
     let (group, epoch) = match rest.split_once('@') {
@@ -208,7 +232,7 @@ mod tests {
         }
         assert_eq!(parse(" layer4 , layer3 : 0.1 "), parse("layer4@1,layer3@1:0.1"));
         assert_eq!(serde_json::from_str::<Unfreeze>(r#"[{"group":"layer4"}]"#).unwrap(), parse("layer4"));
-        for text in ["", "layer4@", "@3", "layer4@x", "layer4:fast", "layer4@3:"] {
+        for text in ["", "layer4:nan", "layer4:inf", "layer4@", "@3", "layer4@x", "layer4:fast", "layer4@3:"] {
             assert!(text.parse::<Unfreeze>().is_err(), "{text}");
         }
     }
@@ -222,6 +246,18 @@ mod tests {
         let rates = ["layer4", "layer3", "layer2"].map(|group| unfreeze.learning_rate(group, 0.1));
         assert_eq!(rates, [Some(0.002), Some(0.1), None]);
         assert_eq!((Unfreeze::All.frozen(Backbone::Vgg16, 1), parse("none").frozen(Backbone::Vgg16, 9)), (0, 6));
+    }
+
+    #[test]
+    fn what_means_the_same_is_written_the_same() {
+        for (written, canonical) in [
+            ("layer3@2, layer4:0.1", "layer4@1, layer3@2"),
+            ("layer4@2:0.05", "layer4@2:0.05"),
+            ("stem,layer1,layer2,layer3,layer4:0.1", "all"),
+            ("none", "none"),
+        ] {
+            assert_eq!(parse(written).canonical(Backbone::ResNet34, 0.1).to_string(), canonical);
+        }
     }
 
     #[test]
