@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::peak_memory;
 use crate::{
-    dataset::{LoadError, Loader, LoaderConfig, Sample},
+    dataset::{LoadError, Loader, LoaderConfig, Sample, shuffle},
     domain::{CoarseId, LabelSet, spec::Augmentation},
 };
 
@@ -94,12 +94,13 @@ pub fn measure_loader(directory: &Path, case: LoaderCase, duration: Duration) ->
             batch_size: batch,
             seed: 0,
             epoch,
-            shuffle: true,
             drop_last: false,
             first_batch: 0,
             threads,
         };
-        Loader::new(Arc::clone(&samples), (0..samples.len()).collect(), config)?.try_for_each(|batch| batch.map(drop))
+        let mut order: Vec<usize> = (0..samples.len()).collect();
+        shuffle(&mut order, config.seed, epoch);
+        Loader::new(Arc::clone(&samples), order, config)?.try_for_each(|batch| batch.map(drop))
     };
     epoch(0)?;
     let (began, mut epochs) = (Instant::now(), 0);

@@ -31,12 +31,10 @@ pub struct LoaderConfig {
     pub augmentation: Augmentation,
     /// Samples per batch; at least one.
     pub batch_size: usize,
-    /// Seeds order and augmentation.
+    /// Seeds the augmentation.
     pub seed: u64,
-    /// Another epoch has another order and other augmentations.
+    /// Another epoch has other augmentations.
     pub epoch: u64,
-    /// Shuffle the order.
-    pub shuffle: bool,
     /// Leave out the last batch if it is incomplete.
     pub drop_last: bool,
     /// Begin with this batch, counted from 0: the images of those before it are not opened.
@@ -103,11 +101,8 @@ impl Loader {
     ///
     /// # Panics
     /// `order` names a sample that does not exist.
-    pub fn new(samples: Arc<[Sample]>, mut order: Vec<usize>, config: LoaderConfig) -> Result<Self, LoadError> {
+    pub fn new(samples: Arc<[Sample]>, order: Vec<usize>, config: LoaderConfig) -> Result<Self, LoadError> {
         assert!(order.iter().all(|&index| index < samples.len()), "the order names samples that do not exist");
-        if config.shuffle {
-            shuffle(&mut order, config.seed, config.epoch);
-        }
         let batch_size = config.batch_size.max(1);
         let end = if config.drop_last { order.len() - order.len() % batch_size } else { order.len() };
         let threads = config.threads.clamp(1, end.max(1));

@@ -78,7 +78,6 @@ fn test_batches(samples: &Arc<[Sample]>, order: Vec<usize>, config: EvaluationCo
         batch_size: config.batch_size,
         seed: 0,
         epoch: 0,
-        shuffle: false,
         drop_last: false,
         first_batch: 0,
         threads: config.loader_threads,

@@ -294,7 +294,6 @@ impl<'a> Trainer<'a> {
             batch_size: self.batch_size,
             seed: spec.seed,
             epoch,
-            shuffle: false,
             drop_last: true,
             first_batch: first,
             threads: self.loader_threads(),

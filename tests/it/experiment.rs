@@ -1,13 +1,23 @@
 //! `twograin experiment`, with a server and a small data set.
 
+use candle_core::{DType, Device};
 use serde_json::{Value, json};
+use twograin::{
+    domain::spec::Backbone,
+    model::{Network, Parameters},
+};
 
 use crate::support::{TestServer, twograin};
 
 /// Exit code, standard output, standard error.
 fn paper(server: &TestServer, extra: &[&str]) -> (Option<i32>, String, String) {
+    experiment(server, &[&["paper", "--weights", "random"], extra].concat())
+}
+
+fn experiment(server: &TestServer, extra: &[&str]) -> (Option<i32>, String, String) {
     let mut command = twograin();
-    command.args(["experiment", "paper", "--dataset", "scenes", "--weights", "random", "--server", &server.url]);
+    command.args(["experiment", extra[0], "--dataset", "scenes", "--server", &server.url]);
+    let extra = &extra[1..];
     command.args(["--input-size", "32", "--epochs", "1", "--batch-size", "16"]).args(extra);
     let output = command.output().expect("the program starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -65,6 +75,32 @@ fn canceled_runs_are_submitted_again_and_waiting_ones_are_not() {
     for run in [2, 4, 5, endless] {
         server.post(&format!("/api/v1/runs/{run}/cancel"), &Value::Null);
     }
+}
+
+#[test]
+fn transfer_ends_with_the_differences_to_random_weights() {
+    let server = TestServer::with_scenes();
+    let mut params = Parameters::new(1, DType::F32, &Device::Cpu);
+    Network::new(&mut params, Backbone::ResNetTiny).unwrap();
+    let path = server.data.path().join("start.safetensors");
+    params.save(&path).unwrap();
+    let weights = format!("resnet-tiny={}", path.display());
+    let arguments = ["transfer", "--backbones", "resnet-tiny", "--weights", &weights, "--yes", "--wait"];
+    let (code, out, said) = experiment(&server, &arguments);
+    assert_eq!(code, Some(0), "{said}");
+    for b in [1, 2] {
+        assert!(out.contains(&format!("{}/transitions?a=3&b={b}", server.url)), "{out}");
+    }
+    assert!(out.contains("B: run 1 “resnet-tiny frozen”") && out.contains("coarse accuracy"), "{out}");
+    let (_, tuned) = server.get("/api/v1/runs/2");
+    let (_, random) = server.get("/api/v1/runs/3");
+    assert_eq!(
+        (&tuned["spec"]["unfreeze"], random["spec"].get("initial_weights")),
+        (&random["spec"]["unfreeze"], None)
+    );
+    // The same without weights makes no sense.
+    let (code, _, said) = experiment(&server, &["transfer", "--weights", "random"]);
+    assert!(code == Some(2) && said.contains("there is nothing to transfer"), "{said}");
 }
 
 #[test]

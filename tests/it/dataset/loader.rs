@@ -9,7 +9,7 @@ use std::{
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 use twograin::{
-    dataset::{Batch, Loader, LoaderConfig, Sample, decode, transform},
+    dataset::{Batch, Loader, LoaderConfig, Sample, decode, shuffle, transform},
     domain::{CoarseId, LabelSet, spec::Augmentation},
 };
 
@@ -21,7 +21,6 @@ const CONFIG: LoaderConfig = LoaderConfig {
     batch_size: 4,
     seed: 1,
     epoch: 0,
-    shuffle: true,
     drop_last: false,
     first_batch: 0,
     threads: 2,
@@ -58,30 +57,28 @@ fn the_number_of_threads_changes_nothing() {
 }
 
 #[test]
-fn every_sample_comes_once_in_a_seeded_order() {
+fn every_epoch_has_an_order_of_its_own() {
+    let plain: Vec<usize> = (0..10).collect();
+    let order = |seed, epoch| {
+        let mut order = plain.clone();
+        shuffle(&mut order, seed, epoch);
+        order
+    };
+    let mut sorted = order(1, 0);
+    sorted.sort_unstable();
+    assert_eq!((&sorted, order(1, 0)), (&plain, order(1, 0)));
+    let orders = [plain.clone(), order(1, 0), order(1, 1), order(2, 0)];
+    assert!((0..4).all(|index| !orders[..index].contains(&orders[index])));
+
     let (_directory, samples) = samples(10);
-    let indices =
-        |config| -> Vec<usize> { load(&samples, config).into_iter().flat_map(|batch| batch.indices).collect() };
-    let plain = indices(LoaderConfig { shuffle: false, ..CONFIG });
-    assert_eq!(plain, (0..10).collect::<Vec<_>>());
-    let shuffled = indices(CONFIG);
-    assert_ne!(shuffled, plain);
-    assert_eq!(
-        {
-            let mut sorted = shuffled.clone();
-            sorted.sort_unstable();
-            sorted
-        },
-        plain
-    );
-    assert_ne!(indices(LoaderConfig { epoch: 1, ..CONFIG }), shuffled);
-    assert_ne!(indices(LoaderConfig { seed: 2, ..CONFIG }), shuffled);
+    let indices: Vec<usize> = load(&samples, CONFIG).into_iter().flat_map(|batch| batch.indices).collect();
+    assert_eq!(indices, plain);
 }
 
 #[test]
 fn augmentation_depends_on_seed_epoch_and_sample_alone() {
     let (_directory, samples) = samples(5);
-    let config = LoaderConfig { shuffle: false, batch_size: 1, ..CONFIG };
+    let config = LoaderConfig { batch_size: 1, ..CONFIG };
     let first = load(&samples, config);
     // The same sample in another place of another order.
     let loader = Loader::new(Arc::clone(&samples), vec![4, 2], config).unwrap();
@@ -93,7 +90,7 @@ fn augmentation_depends_on_seed_epoch_and_sample_alone() {
 #[test]
 fn a_sample_that_comes_again_is_augmented_anew() {
     let (_directory, samples) = samples(2);
-    let config = LoaderConfig { shuffle: false, batch_size: 1, ..CONFIG };
+    let config = LoaderConfig { batch_size: 1, ..CONFIG };
     let loader = Loader::new(samples, vec![0, 1, 0, 0], config).unwrap();
     let pixels: Vec<_> = loader.map(|batch| batch.unwrap().pixels).collect();
     assert!(pixels[0] != pixels[2] && pixels[0] != pixels[3] && pixels[2] != pixels[3]);
@@ -142,7 +139,7 @@ fn without_augmentation_it_is_the_test_transform() {
 fn a_damaged_image_ends_the_epoch_with_its_name() {
     let (_directory, samples) = samples(10);
     std::fs::write(&samples[5].path, "damaged").unwrap();
-    let config = LoaderConfig { shuffle: false, ..CONFIG };
+    let config = CONFIG;
     let mut loader = Loader::new(Arc::clone(&samples), (0..10).collect(), config).unwrap();
     assert_eq!(loader.next().unwrap().unwrap().indices, [0, 1, 2, 3]);
     let error = loader.next().unwrap().unwrap_err();
@@ -164,7 +161,7 @@ fn dropping_a_loader_stops_its_threads() {
 #[test]
 fn no_more_than_two_batches_are_prepared_ahead() {
     let (_directory, samples) = samples(28);
-    let config = LoaderConfig { shuffle: false, ..CONFIG };
+    let config = CONFIG;
     let mut loader = Loader::new(Arc::clone(&samples), (0..28).collect(), config).unwrap();
     loader.next().unwrap().unwrap();
     // A slow consumer: the threads have long done what they may.
