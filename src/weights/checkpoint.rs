@@ -12,7 +12,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{pickle::PickleError, torch};
+use super::{library::Manifest, pickle::PickleError, torch};
+use crate::domain::spec::Backbone;
 
 /// The largest file, and the largest one inside an archive: VGG16 in double precision has 1.1 GB.
 pub(super) const MAX_BYTES: u64 = 2 << 30;
@@ -71,6 +72,8 @@ pub enum ReadError {
 pub struct Checkpoint {
     /// How the file holds them.
     pub format: Format,
+    /// Of which network they are, where a library's file says it.
+    pub backbone: Option<Backbone>,
     buffers: Vec<Vec<u8>>,
     tensors: BTreeMap<String, View>,
 }
@@ -130,7 +133,7 @@ impl Checkpoint {
                 return Err(ReadError::Content(format!("the tensor {name} {:?} is larger than its bytes", view.shape)));
             }
         }
-        Ok(Self { format, buffers, tensors })
+        Ok(Self { format, backbone: None, buffers, tensors })
     }
 
     /// Names and shapes.
@@ -220,5 +223,6 @@ fn read_safetensors(bytes: Vec<u8>) -> Result<Checkpoint, ReadError> {
         (name, View::contiguous(dtype, &info.shape, 0, start + first..start + last))
     });
     let views = views.collect();
-    Checkpoint::new(Format::Safetensors, vec![bytes], views)
+    let backbone = Manifest::of(&header).map(|manifest| manifest.backbone);
+    Ok(Checkpoint { backbone, ..Checkpoint::new(Format::Safetensors, vec![bytes], views)? })
 }
