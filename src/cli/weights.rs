@@ -42,6 +42,7 @@ Environment:
                     HF_HUB_CACHE names its folder `hub` alone
   HF_HUB_OFFLINE    1: use that alone
   PIP_INDEX_URL     a mirror of the Python package index [default: https://pypi.org/simple]
+                    A user and password in an address are sent to that server alone, and kept nowhere
   HTTPS_PROXY       a proxy
   SSL_CERT_FILE     certificates to trust instead of the system's";
 

@@ -285,7 +285,8 @@ impl Library {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// The file that weights of this name are in, if there are any.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.{EXTENSION}"))
     }
 
