@@ -15,7 +15,8 @@ use thiserror::Error;
 use super::{library::Manifest, pickle::PickleError, torch};
 use crate::domain::spec::Backbone;
 
-/// The largest file, the most that the files inside an archive have, and the most that tensors take as float32: VGG16 in double precision has 1.1 GB.
+/// The largest file, the most that the files inside an archive have, and the most that tensors take as float32: VGG16 in double
+/// precision has 1.1 GB.
 pub(super) const MAX_BYTES: u64 = 2 << 30;
 
 /// How a file holds its tensors; told by its content.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use candle_core::DType;
 use thiserror::Error;
 
-/// More instructions than any checkpoint has: DenseNet121's has 60 thousand.
+/// More instructions than any checkpoint has: DenseNet121's has 25 thousand.
 const MAX_STEPS: usize = 1 << 20;
 /// More bytes than the pickle of any checkpoint has, whose tensors stand outside of it.
 pub const MAX_BYTES: usize = 1 << 26;
@@ -88,7 +88,8 @@ pub enum PickleError {
     #[error("the pickle ends in the middle")]
     Truncated,
     #[error(
-        "the pickle names {0}, which is no part of a tensor; nothing of a pickle is ever run; save the network's state_dict() alone"
+        "the pickle names {0}, which is no part of a tensor; nothing of a pickle is ever run; save the network's state_dict() \
+         alone"
     )]
     Forbidden(String),
     #[error("the pickle has an instruction 0x{code:02x} at byte {at}, which no saved tensor needs")]

@@ -1,7 +1,8 @@
 //! Files of `torch.save`: the zip archive of today, and the pickles of before PyTorch 1.6.
 //!
 //! Both hold a pickle whose tensors name their storage by `('storage', type, key, location, number of elements)`, before 0.4 also
-//! with a part `(name, first element, number of elements)` of it that is meant, and the storages' bytes: as files `…/data/KEY` of the archive, or one after the other behind the pickles.
+//! with a part `(name, first element, number of elements)` of it that is meant, and the storages' bytes: as files `…/data/KEY` of
+//! the archive, or one after the other behind the pickles.
 
 use std::{
     borrow::Cow,
@@ -238,6 +239,7 @@ fn storage<'a>(pickle: &'a Pickle<'a>, value: &Value<'a>) -> Option<Stored<'a>> 
     let Value::Persistent(name) = value else { return None };
     let Value::Tuple(parts) = pickle.get(*name) else { return None };
     let [what, kind, key, _location, _count, part @ ..] = parts.as_slice() else { return None };
+    // The part's length does not matter: what lies behind it is still the file's.
     let first = match part {
         [] => 0,
         [part, ..] => match pickle.get(*part) {
