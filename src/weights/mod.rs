@@ -5,6 +5,7 @@ pub mod catalogue;
 mod checkpoint;
 pub mod fetch;
 mod file;
+mod header;
 mod library;
 mod naming;
 mod pickle;

@@ -38,13 +38,20 @@ pub(super) struct Renamed {
 }
 
 impl Plan {
-    /// For a file of weights of this backbone, or of the one whose names and shapes the file has. `shapes`: the file's.
+    /// For a file of weights of the backbone that is wanted, or else of the one that the file says, or else of the one whose names
+    /// and shapes it has. `shapes`: the file's.
     pub fn new<'a>(
         shapes: impl Iterator<Item = (&'a str, &'a [usize])> + Clone,
-        backbone: Option<Backbone>,
+        said: Option<Backbone>,
+        wanted: Option<Backbone>,
     ) -> Result<Self, Cause> {
+        if let (Some(found), Some(wanted)) = (said, wanted)
+            && found != wanted
+        {
+            return Err(Cause::OtherBackbone { found, wanted });
+        }
         let prefix = if shapes.clone().all(|(name, _)| name.starts_with(PARALLEL)) { PARALLEL } else { "" };
-        if let Some(backbone) = backbone {
+        if let Some(backbone) = wanted.or(said) {
             return compare(shapes, prefix, backbone)?.map_err(|difference| mismatch(backbone, difference));
         }
         let mut fitting = Vec::new();
@@ -112,7 +119,8 @@ fn compare<'a>(
                 tensors.push(Renamed { ours, theirs: theirs.into(), shape: expected.into() });
             }
             Some(expected) => difference.misshapen.push((theirs.into(), expected.into(), shape.into())),
-            None if network.ignores(&ours) => {
+            // One of each name: a file may have the last layer by two.
+            None if network.ignores(&ours) && !tensors.iter().any(|kept: &Renamed| kept.ours == ours) => {
                 classes = classes.or(shape.first().copied());
                 tensors.push(Renamed { ours, theirs: theirs.into(), shape: shape.into() });
             }
@@ -206,7 +214,7 @@ mod tests {
 
     impl Source {
         fn plan(&self, backbone: Option<Backbone>) -> Result<Plan, Cause> {
-            Plan::new(self.tensors.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())), backbone)
+            Plan::new(self.tensors.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())), None, backbone)
         }
     }
 
@@ -265,6 +273,9 @@ mod tests {
                  another shape: module.pre_logits.fc1.weight (expected [4096, 25088], found [4096, 512, 7, 6])"
             );
         }
+        source.tensors.insert("module.classifier.6.bias".into(), vec![1000]);
+        let error = source.plan(None).unwrap_err().to_string();
+        assert!(error.contains("unexpected: module.head.fc.bias, module.pre_logits.fc1.weight_g; "), "{error}");
         let error = source.plan(Some(Backbone::ResNet34)).unwrap_err().to_string();
         assert!(error.contains("as resnet34, not of this network; missing: bn1.bias, "), "{error}");
         source.tensors.retain(|name, _| name.contains("pre_logits"));

@@ -3,17 +3,17 @@
 //! A pickle is a program for a small stack machine, and Python's own runs whatever function it names. This one knows the
 //! instructions that `torch.save` writes (Python's `pickletools` describes each), and the few [`Global`]s that a tensor is made
 //! of; any other is refused by its name. Nothing is called. Values lie in one list and point to each other by index, so that
-//! neither deep nesting nor a cycle costs stack, and a value is made of at least one byte of the pickle.
+//! neither deep nesting nor a cycle costs stack; and instructions are counted, each of which keeps one thing at most.
 
 use std::collections::HashMap;
 
 use candle_core::DType;
 use thiserror::Error;
 
-/// More values than any checkpoint has: DenseNet121's has 20 thousand.
-const MAX_VALUES: usize = 1 << 20;
+/// More instructions than any checkpoint has: DenseNet121's has 25 thousand.
+const MAX_STEPS: usize = 1 << 20;
 /// More bytes than the pickle of any checkpoint has, whose tensors stand outside of it.
-const MAX_BYTES: usize = 1 << 26;
+pub const MAX_BYTES: usize = 1 << 26;
 
 /// Index of a value in its [`Pickle`].
 pub type Id = usize;
@@ -44,7 +44,7 @@ pub enum Value<'a> {
 pub enum Global {
     /// `collections.OrderedDict`
     OrderedDict,
-    /// `torch._utils._rebuild_tensor_v2`
+    /// `torch._utils._rebuild_tensor_v2`, and the one before it, whose arguments are its first.
     Tensor,
     /// `torch._utils._rebuild_parameter`
     Parameter,
@@ -67,7 +67,7 @@ impl Global {
         let other = |size| Self::Storage(Element { dtype: None, size });
         Some(match (module, name) {
             ("collections", "OrderedDict") => Self::OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2") => Self::Tensor,
+            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Self::Tensor,
             ("torch._utils", "_rebuild_parameter") => Self::Parameter,
             ("torch", "FloatStorage") => float(DType::F32),
             ("torch", "DoubleStorage") => float(DType::F64),
@@ -87,7 +87,10 @@ impl Global {
 pub enum PickleError {
     #[error("the pickle ends in the middle")]
     Truncated,
-    #[error("the pickle names {0}, which is no part of a tensor; nothing of a pickle is ever run")]
+    #[error(
+        "the pickle names {0}, which is no part of a tensor; nothing of a pickle is ever run; save the network's state_dict() \
+         alone"
+    )]
     Forbidden(String),
     #[error("the pickle has an instruction 0x{code:02x} at byte {at}, which no saved tensor needs")]
     Instruction { code: u8, at: usize },
@@ -109,8 +112,15 @@ pub struct Pickle<'a> {
 impl<'a> Pickle<'a> {
     /// Reads the pickle at the start of `bytes`; what follows it is not looked at.
     pub fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
-        let mut machine =
-            Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+        let mut machine = Machine {
+            bytes,
+            at: 0,
+            steps: 0,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+        };
         while machine.step()? {}
         let root = machine.pop()?;
         Ok(Self { values: machine.values, root, length: machine.at })
@@ -135,6 +145,8 @@ impl<'a> Pickle<'a> {
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Instructions so far, and values that one of them copied.
+    steps: usize,
     values: Vec<Value<'a>>,
     stack: Vec<Id>,
     /// Heights of the stack.
@@ -146,6 +158,7 @@ impl<'a> Machine<'a> {
     /// Executes one instruction; false after the last.
     fn step(&mut self) -> Result<bool, PickleError> {
         let at = self.at;
+        self.count(1)?;
         match self.byte()? {
             b'.' => return Ok(false),
             0x80 => drop(self.take(1)?), // version
@@ -247,6 +260,12 @@ impl<'a> Machine<'a> {
         Ok(true)
     }
 
+    /// Counts what is kept, so that all that is kept has a limit.
+    fn count(&mut self, steps: usize) -> Result<(), PickleError> {
+        self.steps += steps;
+        if self.steps > MAX_STEPS { Err(PickleError::TooLarge) } else { Ok(()) }
+    }
+
     fn broken(&self, what: &'static str) -> PickleError {
         PickleError::Broken { what, at: self.at }
     }
@@ -280,9 +299,6 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, value: Value<'a>) -> Result<(), PickleError> {
-        if self.values.len() == MAX_VALUES {
-            return Err(PickleError::TooLarge);
-        }
         self.stack.push(self.values.len());
         self.values.push(value);
         Ok(())
@@ -387,12 +403,31 @@ impl<'a> Machine<'a> {
         let Value::Global(function) = self.values[function] else {
             return Err(self.broken("something is called that is no function"));
         };
-        match (function, &self.values[arguments]) {
-            (Global::OrderedDict, Value::Tuple(arguments)) if arguments.is_empty() => {
-                self.push(Value::Dict(Vec::new()))
-            }
-            (Global::Tensor | Global::Parameter, Value::Tuple(_)) => self.push(Value::Call { function, arguments }),
-            _ => Err(self.broken("a function is called in a way that PyTorch does not")),
+        let made = match (function, &self.values[arguments]) {
+            (Global::OrderedDict, Value::Tuple(given)) => self.dict(given).map(Value::Dict),
+            (Global::Tensor | Global::Parameter, Value::Tuple(_)) => Some(Value::Call { function, arguments }),
+            _ => None,
+        };
+        let made = made.ok_or_else(|| self.broken("a function is called in a way that PyTorch does not"))?;
+        if let Value::Dict(items) = &made {
+            self.count(items.len())?;
+        }
+        self.push(made)
+    }
+
+    /// The dictionary of these arguments: none, or, by Python 2, a list of keys with their values.
+    fn dict(&self, arguments: &[Id]) -> Option<Vec<(Id, Id)>> {
+        let pair = |&id: &Id| match &self.values[id] {
+            Value::List(pair) | Value::Tuple(pair) => <[Id; 2]>::try_from(pair.as_slice()).ok().map(<(Id, Id)>::from),
+            _ => None,
+        };
+        match arguments {
+            [] => Some(Vec::new()),
+            [items] => match &self.values[*items] {
+                Value::List(items) => items.iter().map(pair).collect(),
+                _ => None,
+            },
+            _ => None,
         }
     }
 }

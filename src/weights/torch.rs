@@ -1,7 +1,8 @@
 //! Files of `torch.save`: the zip archive of today, and the pickles of before PyTorch 1.6.
 //!
-//! Both hold a pickle whose tensors name their storage by `('storage', type, key, location, number of elements)`, and the
-//! storages' bytes: as files `…/data/KEY` of the archive, or one after the other behind the pickles.
+//! Both hold a pickle whose tensors name their storage by `('storage', type, key, location, number of elements)`, before 0.4 also
+//! with a part `(name, first element, number of elements)` of it that is meant, and the storages' bytes: as files `…/data/KEY` of
+//! the archive, or one after the other behind the pickles.
 
 use std::{
     borrow::Cow,
@@ -15,7 +16,7 @@ use zip::ZipArchive;
 
 use super::{
     checkpoint::{Checkpoint, Format, MAX_BYTES, ReadError, View},
-    pickle::{Element, Global, Id, Pickle, Value},
+    pickle::{self, Element, Global, Id, Pickle, Value},
 };
 
 /// The number that the old format begins with, in the first of its pickles.
@@ -27,10 +28,17 @@ const NESTED: [&str; 2] = ["state_dict", "model"];
 /// Dimensions of a tensor.
 const MAX_RANK: usize = 8;
 
+/// A storage as a tensor names it.
+struct Stored<'a> {
+    key: &'a str,
+    element: Element,
+    /// Its first element, of those that the file has under the key.
+    first: usize,
+}
+
 /// A tensor of a pickle: its elements' place in a storage.
 struct Saved<'a> {
-    element: Element,
-    storage: &'a str,
+    storage: Stored<'a>,
     offset: usize,
     shape: Vec<usize>,
     strides: Vec<usize>,
@@ -55,7 +63,8 @@ pub(super) fn read_legacy(bytes: Vec<u8>) -> Result<Checkpoint, ReadError> {
         next()?;
     }
     let (pickle, order) = (next()?, next()?);
-    let elements: HashMap<&str, Element> = pickle.values().iter().filter_map(|value| storage(&pickle, value)).collect();
+    let stored = pickle.values().iter().filter_map(|value| storage(&pickle, value));
+    let elements: HashMap<&str, Element> = stored.map(|stored| (stored.key, stored.element)).collect();
     let Value::List(keys) = order.root() else { return Err(strange("it does not list its storages")) };
     let mut storages = HashMap::new();
     for key in keys {
@@ -79,7 +88,7 @@ pub(super) fn read_legacy(bytes: Vec<u8>) -> Result<Checkpoint, ReadError> {
 pub(super) fn read_archive(file: File) -> Result<Checkpoint, ReadError> {
     let mut archive = ZipArchive::new(BufReader::new(file))?;
     if let Some(folder) = saved_in(&archive) {
-        return read_zip(&mut archive, &folder);
+        return read_zip(&mut archive, &folder, MAX_BYTES);
     }
     let is_weights = |name: &String| [".pth", ".pt", ".safetensors"].iter().any(|end| name.ends_with(end));
     let mut inside: Vec<String> = names(&archive).filter(is_weights).collect();
@@ -88,13 +97,14 @@ pub(super) fn read_archive(file: File) -> Result<Checkpoint, ReadError> {
         (Some(one), Some(other)) => return Err(strange(format!("it has several files of weights: {other}, {one}, …"))),
         (None, _) => return Err(ReadError::Format),
     };
-    let bytes = contents(&mut archive, &name)?;
+    let mut left = MAX_BYTES;
+    let bytes = contents(&mut archive, &name, &mut left)?;
     if !bytes.starts_with(b"PK") {
         return Checkpoint::of_bytes(bytes);
     }
     let mut archive = ZipArchive::new(Cursor::new(bytes))?;
     let folder = saved_in(&archive).ok_or(ReadError::Format)?;
-    read_zip(&mut archive, &folder)
+    read_zip(&mut archive, &folder, left)
 }
 
 /// The folder with the files of `torch.save`, if it is one of its archives.
@@ -108,13 +118,13 @@ fn names<R: Read + Seek>(archive: &ZipArchive<R>) -> impl Iterator<Item = String
     archive.file_names().filter_map(|name| name.ok().map(Cow::into_owned))
 }
 
-/// Reads an archive of `torch.save`, whose files are in `folder`.
-fn read_zip<R: Read + Seek>(archive: &mut ZipArchive<R>, folder: &str) -> Result<Checkpoint, ReadError> {
+/// Reads an archive of `torch.save`, whose files are in `folder`. `left`: bytes that its storages may have.
+fn read_zip<R: Read + Seek>(archive: &mut ZipArchive<R>, folder: &str, mut left: u64) -> Result<Checkpoint, ReadError> {
     let order = format!("{folder}byteorder");
-    if archive.index_for_name(&order).is_some() && contents(archive, &order)? != b"little" {
+    if archive.index_for_name(&order).is_some() && contents(archive, &order, &mut 16)? != b"little" {
         return Err(strange("its numbers are not little-endian; save it again on a usual machine"));
     }
-    let bytes = contents(archive, &format!("{folder}data.pkl"))?;
+    let bytes = contents(archive, &format!("{folder}data.pkl"), &mut (pickle::MAX_BYTES as u64))?;
     let pickle = Pickle::read(&bytes)?;
     let mut buffers = Vec::new();
     let mut read = HashMap::new();
@@ -122,7 +132,7 @@ fn read_zip<R: Read + Seek>(archive: &mut ZipArchive<R>, folder: &str) -> Result
         let buffer = match read.entry(key) {
             Entry::Occupied(buffer) => *buffer.get(),
             Entry::Vacant(place) => {
-                buffers.push(contents(archive, &format!("{folder}data/{key}"))?);
+                buffers.push(contents(archive, &format!("{folder}data/{key}"), &mut left)?);
                 *place.insert(buffers.len() - 1)
             }
         };
@@ -131,15 +141,16 @@ fn read_zip<R: Read + Seek>(archive: &mut ZipArchive<R>, folder: &str) -> Result
     Checkpoint::new(Format::TorchZip, buffers, views)
 }
 
-/// A file of the archive, of a size that memory is made for.
-fn contents<R: Read + Seek>(archive: &mut ZipArchive<R>, name: &str) -> Result<Vec<u8>, ReadError> {
-    let file = archive.by_name(name)?;
-    let size = file.size();
-    if size > MAX_BYTES {
-        return Err(strange(format!("{name} has more than {} GiB", MAX_BYTES >> 30)));
-    }
+/// A file of the archive, of which as many bytes may be as are left; they are counted off.
+fn contents<R: Read + Seek>(archive: &mut ZipArchive<R>, name: &str, left: &mut u64) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
-    file.take(size).read_to_end(&mut bytes)?;
+    // The archive's checksum is compared where the file ends, so its end is read as well.
+    let read = archive.by_name(name)?.take(left.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|error| strange(format!("the archive is damaged: {name}: {error}")))?;
+    match left.checked_sub(bytes.len() as u64) {
+        Some(rest) => *left = rest,
+        None => return Err(strange(format!("with {name} it is larger than any file of weights"))),
+    }
     Ok(bytes)
 }
 
@@ -150,17 +161,18 @@ fn views<'a>(
 ) -> Result<BTreeMap<String, View>, ReadError> {
     let mut views = BTreeMap::new();
     for (name, saved) in tensors(pickle)? {
-        let Saved { element, storage: key, offset, shape, strides } = saved;
+        let Saved { storage: Stored { key, element, first }, offset, shape, strides } = saved;
         let (buffer, bytes) = storage(key)?;
-        let start = offset.checked_mul(element.size).and_then(|offset| bytes.start.checked_add(offset));
+        let offset = offset.checked_add(first).and_then(|offset| offset.checked_mul(element.size));
+        let start = offset.and_then(|offset| bytes.start.checked_add(offset));
         let start = start.filter(|&start| start <= bytes.end);
         let start = start.ok_or_else(|| strange(format!("the tensor {name} begins behind its storage")))?;
-        views.insert(name, View { dtype: element.dtype, shape, strides, buffer, bytes: start..bytes.end });
+        views.insert(name.to_owned(), View { dtype: element.dtype, shape, strides, buffer, bytes: start..bytes.end });
     }
     Ok(views)
 }
 
-fn tensors<'a>(pickle: &'a Pickle<'a>) -> Result<Vec<(String, Saved<'a>)>, ReadError> {
+fn tensors<'a>(pickle: &'a Pickle<'a>) -> Result<BTreeMap<&'a str, Saved<'a>>, ReadError> {
     let named = |value: &'a Value<'a>| -> Vec<(&'a str, Id)> {
         let Value::Dict(items) = value else { return Vec::new() };
         let name = |(key, value): &(Id, Id)| match pickle.get(*key) {
@@ -169,14 +181,10 @@ fn tensors<'a>(pickle: &'a Pickle<'a>) -> Result<Vec<(String, Saved<'a>)>, ReadE
         };
         items.iter().filter_map(name).collect()
     };
-    let of = |items: &[(&'a str, Id)]| -> Result<Vec<(String, Saved<'a>)>, ReadError> {
-        let tensor = |&(name, value): &(&str, Id)| {
+    let of = |items: &[(&'a str, Id)]| -> Result<BTreeMap<&'a str, Saved<'a>>, ReadError> {
+        let tensor = |&(name, value): &(&'a str, Id)| {
             let saved = tensor(pickle, value).transpose()?;
-            Some(
-                saved
-                    .map_err(|what| strange(format!("the tensor {name} {what}")))
-                    .map(|saved| (name.to_owned(), saved)),
-            )
+            Some(saved.map_err(|what| strange(format!("the tensor {name} {what}"))).map(|saved| (name, saved)))
         };
         items.iter().filter_map(tensor).collect()
     };
@@ -213,7 +221,7 @@ fn tensor<'a>(pickle: &'a Pickle<'a>, value: Id) -> Result<Option<Saved<'a>>, &'
         _ => return Ok(None),
     };
     let [stored, offset, shape, strides, ..] = given else { return Err("has too few arguments") };
-    let (storage, element) = storage(pickle, pickle.get(*stored)).ok_or("has no storage")?;
+    let storage = storage(pickle, pickle.get(*stored)).ok_or("has no storage")?;
     let number = |id: &Id| match pickle.get(*id) {
         Value::Int(number) => usize::try_from(*number).map_err(|_| "has a negative size"),
         _ => Err("has a size that is no number"),
@@ -223,20 +231,51 @@ fn tensor<'a>(pickle: &'a Pickle<'a>, value: Id) -> Result<Option<Saved<'a>>, &'
     if shape.len() != strides.len() || shape.len() > MAX_RANK {
         return Err("has a shape that does not fit its strides");
     }
-    Ok(Some(Saved { element, storage, offset: number(offset)?, shape, strides }))
+    Ok(Some(Saved { storage, offset: number(offset)?, shape, strides }))
 }
 
-/// Key and type of the storage that a value names.
-fn storage<'a>(pickle: &'a Pickle<'a>, value: &Value<'a>) -> Option<(&'a str, Element)> {
+/// The storage that a value names.
+fn storage<'a>(pickle: &'a Pickle<'a>, value: &Value<'a>) -> Option<Stored<'a>> {
     let Value::Persistent(name) = value else { return None };
     let Value::Tuple(parts) = pickle.get(*name) else { return None };
-    let [what, kind, key, ..] = parts.as_slice() else { return None };
+    let [what, kind, key, _location, _count, part @ ..] = parts.as_slice() else { return None };
+    // The part's length does not matter: what lies behind it is still the file's.
+    let first = match part {
+        [] => 0,
+        [part, ..] => match pickle.get(*part) {
+            Value::None => 0,
+            Value::Tuple(part) => match pickle.get(*part.get(1)?) {
+                Value::Int(first) => usize::try_from(*first).ok()?,
+                _ => return None,
+            },
+            _ => return None,
+        },
+    };
     match (pickle.get(*what), pickle.get(*kind), pickle.get(*key)) {
-        (Value::Str("storage"), Value::Global(Global::Storage(element)), Value::Str(key)) => Some((key, *element)),
+        (Value::Str("storage"), Value::Global(Global::Storage(element)), Value::Str(key)) => {
+            Some(Stored { key, element: *element, first })
+        }
         _ => None,
     }
 }
 
 fn strange(what: impl Into<String>) -> ReadError {
     ReadError::Content(what.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_an_archive_share_one_limit() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/checkpoints/network.pth");
+        let mut archive = ZipArchive::new(File::open(path).unwrap()).unwrap();
+        let folder = saved_in(&archive).unwrap();
+        // A convolution's weight [2, 3, 3, 3] and bias, four vectors of batch norm, and its counter of 8 bytes.
+        let bytes = 4 * (2 * 27 + 2 + 4 * 2) + 8;
+        read_zip(&mut archive, &folder, bytes).unwrap();
+        let error = read_zip(&mut archive, &folder, bytes - 1).unwrap_err().to_string();
+        assert!(error.ends_with("it is larger than any file of weights"), "{error}");
+    }
 }

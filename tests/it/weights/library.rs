@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use twograin::{
     domain::spec::Backbone,
     model::{Network, Parameters},
+    weights::{self, Library},
 };
 
 use super::reference;
@@ -55,6 +56,8 @@ fn weights_are_imported_listed_and_shown() {
     std::fs::write(data.join("weights/stray.safetensors"), "no weights").unwrap();
     let error = import(data, &path, &["--name", "stray"]).unwrap_err();
     assert!(error.contains("from a file that Twograin did not put there"), "{error}");
+    std::fs::create_dir(data.join("weights/unreadable.safetensors")).unwrap();
+    assert!(command(data, &["show", "unreadable"]).unwrap_err().contains("unreadable.safetensors: "));
     let listed: Value = serde_json::from_str(&command(data, &["list", "--json"]).unwrap()).unwrap();
     let installed: Vec<_> =
         listed["items"].as_array().unwrap().iter().filter(|item| item["installed"] == true).collect();
@@ -64,8 +67,36 @@ fn weights_are_imported_listed_and_shown() {
     );
 }
 
+/// Both networks have the same tensors by our names; a file of a library says which it is of.
 #[test]
-fn a_name_means_the_same_weights_for_ever() {
+fn a_file_of_another_library_keeps_its_backbone() {
+    let data = tempfile::tempdir().unwrap();
+    let (data, original) = (data.path(), file(data.path(), Backbone::EfficientNetLite0Timm, 1));
+    import(data, &original, &["--name", "timm", "--backbone", "efficientnet-lite0-timm"]).unwrap();
+    let installed = data.join("weights/timm.safetensors");
+    let said = import(data, &installed, &["--name", "again"]).unwrap();
+    assert!(said.contains("backbone    efficientnet-lite0-timm\n"), "{said}");
+    let expected = "its weights are of efficientnet-lite0-timm, not of efficientnet-lite0";
+    let error = import(data, &installed, &["--name", "other", "--backbone", "efficientnet-lite0"]).unwrap_err();
+    assert!(error.contains(expected), "{error}");
+    let library = Library::new(data);
+    let path = installed.to_str().unwrap();
+    library.check(path, Backbone::EfficientNetLite0Timm).unwrap();
+    for error in [
+        library.check(path, Backbone::EfficientNetLite0).unwrap_err().to_string(),
+        weights::read(&installed, Backbone::EfficientNetLite0).unwrap_err().to_string(),
+    ] {
+        assert!(error.contains(expected), "{error}");
+    }
+    // Its header alone does not do.
+    let bytes = std::fs::read(&installed).unwrap();
+    std::fs::write(&installed, &bytes[..bytes.len() - 1]).unwrap();
+    let error = library.check(path, Backbone::EfficientNetLite0Timm).unwrap_err().to_string();
+    assert!(error.contains("it is not a whole safetensors file"), "{error}");
+}
+
+#[test]
+fn a_name_keeps_its_weights() {
     let data = tempfile::tempdir().unwrap();
     let (data, first, second) =
         (data.path(), file(data.path(), Backbone::ResNetTiny, 1), file(data.path(), Backbone::ResNetTiny, 2));
