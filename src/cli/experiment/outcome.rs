@@ -25,7 +25,8 @@ pub fn page(client: &Client, dataset: &str) -> String {
 /// The comparison of the runs with the paper's rows, and the address of its page.
 pub fn beside_the_papers(client: &Client, dataset: &str, sweep: &SweepReport) -> Result<(String, Value), Failure> {
     let (page, comparison) = comparison(client, dataset, sweep)?;
-    Ok((format!("{}\nThe comparison: {page}", text(&comparison)), to_value(&comparison)?))
+    let runs: Vec<RunId> = sweep.items.iter().filter_map(|item| Some(item.run.as_ref()?.id)).collect();
+    Ok((format!("{}\nThe comparison: {page}", text(&comparison, &runs)), to_value(&comparison)?))
 }
 
 /// How each run differs from the one of its backbone and seed that started from random weights.
@@ -67,8 +68,9 @@ fn comparison(client: &Client, dataset: &str, sweep: &SweepReport) -> Result<(St
     Ok((format!("{}{pick}", page(client, dataset)), comparison))
 }
 
-/// One row for each backbone and objective, and the paper's beneath it.
-fn text(comparison: &Comparison) -> String {
+/// One row for each backbone and objective of these runs, and the paper's beneath it. A data set may have others.
+fn text(comparison: &Comparison, of: &[RunId]) -> String {
+    let ours = |runs: &[RunId]| runs.iter().all(|run| of.contains(run));
     let mut table = Table::new(&[
         ("BACKBONE", Align::Left),
         ("OBJECTIVE", Align::Left),
@@ -80,11 +82,11 @@ fn text(comparison: &Comparison) -> String {
         ("COARSE", Align::Right),
     ]);
     for row in &comparison.rows {
-        if let Some(coarse_only) = &row.coarse_only {
+        if let Some(coarse_only) = row.coarse_only.as_ref().filter(|coarse_only| ours(&coarse_only.runs)) {
             let figures = Figures { coarse_accuracy: coarse_only.accuracy, ..Figures::default() };
             rows(&mut table, comparison, (row.backbone, Objective::CoarseOnly), &coarse_only.runs, &figures);
         }
-        for cell in &row.cells {
+        for cell in row.cells.iter().filter(|cell| ours(&cell.runs)) {
             rows(&mut table, comparison, (row.backbone, cell.objective), &cell.runs, &cell.figures);
         }
     }
