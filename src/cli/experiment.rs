@@ -59,7 +59,7 @@ Examples:
 
 const TRANSFER_EXAMPLES: &str = "\
 Examples:
-  twograin experiment transfer --dataset demo --input-size 64 --wait
+  twograin experiment transfer --dataset demo --input-size 64 --epochs 4 --wait
   twograin experiment transfer --dataset photographs --seeds 0-2 --wait
   twograin experiment transfer --dataset photographs --backbones resnet34 --weights resnet34=resnet34.pth";
 
