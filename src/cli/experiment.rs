@@ -38,8 +38,8 @@ use crate::{
 pub enum ExperimentCommand {
     /// The paper's tables 2 to 4: three backbones, each under three objectives
     ///
-    /// Says first what that will cost, then fetches the weights that are missing and submits the runs. Given again, it goes on from what is there: runs that succeeded,
-    /// run or wait are kept, runs that failed or were canceled are submitted again.
+    /// Says first what that will cost, then fetches the weights that are missing and submits the runs. Given again, it goes on
+    /// from what is there: runs that succeeded, run or wait are kept, runs that failed or were canceled are submitted again.
     #[command(after_long_help = EXAMPLES)]
     Paper(Box<ExperimentArgs>),
 
