@@ -371,7 +371,7 @@ impl From<String> for FormError {
 mod tests {
     use super::*;
 
-    fn pairs(extra: &[(&str, &str)]) -> Vec<(String, String)> {
+    pub(super) fn pairs(extra: &[(&str, &str)]) -> Vec<(String, String)> {
         let essentials = [("dataset", "demo"), ("backbone", "vgg-tiny"), ("objective", "coarse-only")];
         essentials.iter().chain(extra).map(|(name, value)| (name.to_string(), value.to_string())).collect()
     }

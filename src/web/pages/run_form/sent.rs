@@ -56,12 +56,7 @@ fn number(name: &str, text: &str) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn pairs(extra: &[(&str, &str)]) -> Vec<(String, String)> {
-        let essentials = [("dataset", "demo"), ("backbone", "vgg-tiny"), ("objective", "coarse-only")];
-        essentials.iter().chain(extra).map(|(name, value)| (name.to_string(), value.to_string())).collect()
-    }
+    use super::{super::tests::pairs, *};
 
     #[test]
     fn text_becomes_a_submission() {
