@@ -1,18 +1,28 @@
 //! Composition: configuration → store → scheduler → router → graceful shutdown.
 
-use std::{fs::File, net::SocketAddr};
+use std::{
+    fs::{File, TryLockError},
+    net::SocketAddr,
+    path::Path,
+};
 
+use jiff::Timestamp;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
-    config::Config,
+    config::{Config, DataConfig},
     demo,
     error::{Error, Result},
     report::Reports,
-    scheduler::{self, Queue},
+    scheduler::{self, Queue, Settings},
     services::{Activity, Images, Predictor, Services, Weights},
     store::{Store, StoreConfig},
     web,
+    worker::{
+        address::{self, ServerRecord},
+        process,
+        protocol::VERSION,
+    },
 };
 
 /// What the server does on its own when it starts.
@@ -34,7 +44,7 @@ pub struct Server {
     workers: JoinHandle<std::io::Result<()>>,
     scheduler: JoinHandle<()>,
     // Held until the end: one server per data directory.
-    _lock: File,
+    _lock: Vec<File>,
 }
 
 impl Server {
@@ -47,10 +57,29 @@ impl Server {
         };
         let (address, worker_address) = (local(&pages)?, local(&workers)?);
 
+        let lock = lock(&config.data)?;
         let store = StoreConfig { data_dir: config.data.data_dir.clone(), database: config.data.database.clone() };
         let store = Store::open(&store).await?;
-        let lock = lock(&store)?;
-        let queue = Queue::new(store.clone(), config.feature_cache_bytes, config.checkpoint_every);
+        let server_file = ServerRecord::path(store.data_dir());
+        let record = ServerRecord {
+            url: format!("http://{address}"),
+            workers: format!("http://{worker_address}"),
+            host: process::host(),
+            process: std::process::id(),
+            version: VERSION.into(),
+            started_at: Timestamp::now().to_string(),
+        };
+        address::write(&server_file, &record)
+            .map_err(|error| Error::Invalid(format!("{} cannot be written: {error}", server_file.display())))?;
+        let settings = Settings {
+            feature_cache_bytes: config.feature_cache_bytes,
+            checkpoint_every: config.checkpoint_every,
+            slots: config.slots.clone(),
+            limits: config.limits,
+            keep_workers: config.keep_workers,
+            server_file,
+        };
+        let queue = Queue::new(store.clone(), settings);
         let (activity, watched) = watch::channel::<Option<Activity>>(None);
         let services = Services {
             reports: Reports::new(store.clone()),
@@ -65,7 +94,7 @@ impl Server {
         let (stop_workers, workers_stopped) = watch::channel(false);
         let pages = tokio::spawn(web::serve(pages, web::router(services, security), stopped.clone()));
         let workers = tokio::spawn(web::serve(workers, web::worker::router(queue.clone()), workers_stopped));
-        let scheduler = tokio::spawn(scheduler::run(queue.clone(), format!("http://{worker_address}"), stopped));
+        let scheduler = tokio::spawn(scheduler::run(queue.clone(), stopped));
         match start {
             Start::Serve => {}
             Start::Demo => drop(tokio::spawn(demo::prepare(store, queue, activity))),
@@ -116,17 +145,40 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
     })
 }
 
-/// One server per data directory: two would give the same run to two workers.
-fn lock(store: &Store) -> Result<File> {
-    let path = store.data_dir().join("server.lock");
-    let file = File::create(&path).map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
+/// One server per data directory and database: two would give the same run to two workers. Taken before the database is opened,
+/// which a newer version changes.
+fn lock(data: &DataConfig) -> Result<Vec<File>> {
+    let directory = &data.data_dir;
+    std::fs::create_dir_all(directory).map_err(|error| not_writable(directory, &error))?;
+    let beside_database = data.database.iter().map(|database| database.with_extension("lock"));
+    let files = [directory.join("server.lock")].into_iter().chain(beside_database);
+    files.map(|path| lock_file(directory, &path)).collect()
+}
+
+fn lock_file(directory: &Path, path: &Path) -> Result<File> {
+    let file = File::create(path).map_err(|error| not_writable(directory, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => Err(Error::Conflict(format!(
-            "another server runs on the data directory {}; end it, or choose another one with --data-dir",
-            store.data_dir().display()
-        ))),
+        Err(TryLockError::WouldBlock) => {
+            let other = address::read::<ServerRecord>(&ServerRecord::path(directory)).ok();
+            let named = other.map(|ServerRecord { url, host, process, started_at, .. }| {
+                format!(" at {url} (process {process} on {host}, started {started_at})")
+            });
+            Err(Error::Conflict(format!(
+                "another server{} runs on the data directory {}; end it, or choose another one with --data-dir",
+                named.unwrap_or_default(),
+                directory.display()
+            )))
+        }
+        Err(TryLockError::Error(error)) => Err(not_writable(directory, &error)),
     }
+}
+
+fn not_writable(directory: &Path, error: &std::io::Error) -> Error {
+    Error::Invalid(format!(
+        "the data directory {} cannot be written: {error}; make it writable, or choose another one with --data-dir",
+        directory.display()
+    ))
 }
 
 #[cfg(unix)]

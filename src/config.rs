@@ -8,6 +8,8 @@ use std::{
 
 use clap::{Args, builder::FalseyValueParser};
 
+use crate::scheduler::{Limits, Slots};
+
 /// What the server runs with. A value is valid: an address that needs `--insecure` came with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -21,6 +23,12 @@ pub struct Config {
     pub feature_cache_bytes: u64,
     /// Time between two checkpoints of a run in the middle of an epoch.
     pub checkpoint_every: Duration,
+    /// How many runs may run at once on each device.
+    pub slots: Slots,
+    /// When a worker is given up.
+    pub limits: Limits,
+    /// Whether workers go on when the server is stopped.
+    pub keep_workers: bool,
     /// Whether an address that other machines reach was allowed explicitly.
     pub insecure: bool,
 }
@@ -69,6 +77,31 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MINUTES", env = "TWOGRAIN_CHECKPOINT_MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_minutes: u32,
 
+    /// Runs that may run at once on each device, such as cpu=2,cuda:0=1; one where nothing is said
+    #[arg(long, value_name = "DEVICE=N", env = "TWOGRAIN_SLOTS", default_value = "")]
+    slots: Slots,
+
+    /// Leave training processes running when the server is stopped
+    ///
+    /// They look for the next server on the same data directory for as long as --patience says, then write a checkpoint and end.
+    /// Without it they do so at once.
+    #[arg(long, env = "TWOGRAIN_KEEP_WORKERS", value_parser = FalseyValueParser::new())]
+    keep_workers: bool,
+
+    /// Seconds that a training process goes on without its server before it writes a checkpoint and ends
+    #[arg(long, value_name = "SECONDS", env = "TWOGRAIN_PATIENCE", default_value_t = 60)]
+    patience: u32,
+
+    /// Seconds without a word from a training process after which it is given up, and its run goes on from its last checkpoint
+    ///
+    /// More than --patience, as a process may be looking for the server so long.
+    #[arg(long, value_name = "SECONDS", env = "TWOGRAIN_LOST_AFTER", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..))]
+    lost_after: u32,
+
+    /// Seconds without progress after which a training process is given up, though it answers
+    #[arg(long, value_name = "SECONDS", env = "TWOGRAIN_STALLED_AFTER", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..))]
+    stalled_after: u32,
+
     /// Allow a --listen address that other machines can reach
     ///
     /// Whoever reaches it can read everything, start and delete runs. Use it behind something that asks who is there.
@@ -80,7 +113,19 @@ impl TryFrom<ServeArgs> for Config {
     type Error = String;
 
     fn try_from(args: ServeArgs) -> Result<Self, String> {
-        let ServeArgs { listen, data, worker_listen, feature_cache, checkpoint_minutes, insecure } = args;
+        let ServeArgs {
+            listen,
+            data,
+            worker_listen,
+            feature_cache,
+            checkpoint_minutes,
+            slots,
+            keep_workers,
+            patience,
+            lost_after,
+            stalled_after,
+            insecure,
+        } = args;
         if !listen.ip().is_loopback() && !insecure {
             return Err(format!(
                 "--listen {listen} can be reached from other machines, and there are no accounts yet: everyone who reaches it \
@@ -90,7 +135,26 @@ impl TryFrom<ServeArgs> for Config {
         }
         let feature_cache_bytes = u64::from(feature_cache) << 30;
         let checkpoint_every = Duration::from_secs(60 * u64::from(checkpoint_minutes));
-        Ok(Self { listen, worker_listen, data, feature_cache_bytes, checkpoint_every, insecure })
+        if lost_after <= patience {
+            return Err(format!(
+                "--lost-after {lost_after} is not more than --patience {patience}: a process that looks for the server would \
+                 be given up"
+            ));
+        }
+        let [patience, lost_after, stalled_after] =
+            [patience, lost_after, stalled_after].map(|seconds| Duration::from_secs(seconds.into()));
+        let limits = Limits { lost_after, stalled_after, patience };
+        Ok(Self {
+            listen,
+            worker_listen,
+            data,
+            feature_cache_bytes,
+            checkpoint_every,
+            slots,
+            limits,
+            keep_workers,
+            insecure,
+        })
     }
 }
 

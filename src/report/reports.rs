@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{
-    Comparison, DatasetBrief, DatasetReport, Listing, OutcomePage, OutcomeQuery, RunBrief, RunReport, RunResults,
-    outcomes, rule::RuleQuery, run::IndicesReport,
+    Attempt, Comparison, DatasetBrief, DatasetReport, Listing, OutcomePage, OutcomeQuery, RunBrief, RunReport,
+    RunResults, outcomes, rule::RuleQuery, run::IndicesReport,
 };
 use crate::{
     analysis::{Precisions, tally},
@@ -117,11 +117,18 @@ impl Reports {
             queue_position,
             seconds: seconds(&row),
             epochs: self.store.epochs(id).await?,
+            attempts: self.store.attempts(id).await?.into_iter().map(Attempt::from).collect(),
             log: self.store.log(id, 200).await?,
             kept_epoch: row.kept_epoch,
             results,
             brief: self.with_its_disk(brief(row)).await?,
         })
+    }
+
+    /// The whole log of a run: of each attempt, oldest first.
+    pub async fn log(&self, id: RunId) -> Result<Vec<u8>> {
+        self.store.run(id).await?;
+        self.store.whole_log(id).await
     }
 
     /// A run's indices on the test images under any rule, from its stored scores.
@@ -205,6 +212,7 @@ pub(super) fn brief(row: RunRow) -> RunBrief {
         name: row.name,
         tags: row.tags,
         status: row.status,
+        stopping: row.status == RunStatus::Running && row.cancel_requested,
         dataset: row.dataset,
         drawn: row.drawn,
         backbone: row.spec.backbone,

@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Figures, rule::rule_words};
-use crate::domain::{
-    Counts, DecisionRule, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, Tally,
-    spec::{Backbone, Keep, Objective},
+use crate::{
+    domain::{
+        Counts, DecisionRule, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, Tally,
+        spec::{Backbone, Keep, Objective},
+    },
+    store::AttemptRow,
 };
 
 /// A run in a list.
@@ -19,6 +22,9 @@ pub struct RunBrief {
     pub tags: Vec<String>,
     /// Where it is in its life.
     pub status: RunStatus,
+    /// It still runs, and somebody asked it to stop.
+    #[serde(default)]
+    pub stopping: bool,
     /// The data set's name.
     pub dataset: String,
     /// Whether the data set is drawn, not photographed.
@@ -66,10 +72,46 @@ pub struct RunReport {
     /// which kept its last one.
     #[serde(default)]
     pub kept_epoch: Option<u32>,
+    /// The tries at it, oldest first.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
     /// The last lines of the worker's log, oldest first.
     pub log: Vec<LogLine>,
     /// What came out, once it succeeded.
     pub results: Option<RunResults>,
+}
+
+/// One try at a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Counted from 1.
+    pub number: i64,
+    /// Who does it: “process 4711 on gpu-3”, “Slurm job 17 on node-2”.
+    pub owner: Option<String>,
+    /// RFC 3339: when its worker was last known to be there.
+    pub heartbeat_at: String,
+    /// RFC 3339: when it last got further.
+    pub progressed_at: Option<String>,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339.
+    pub ended_at: Option<String>,
+    /// Why it ended, in words.
+    pub exit: Option<String>,
+}
+
+impl From<AttemptRow> for Attempt {
+    fn from(row: AttemptRow) -> Self {
+        let AttemptRow { number, heartbeat_at, progressed_at, started_at, ended_at, exit, .. } = row;
+        let (what, local) = if row.executor == "slurm" { ("Slurm job", false) } else { ("process", true) };
+        let owner = row.handle.map(|handle| {
+            // A process's start time is for the scheduler alone.
+            let name = if local { handle.split(':').next().unwrap_or_default() } else { &handle };
+            let host = row.host.map(|host| format!(" on {host}")).unwrap_or_default();
+            format!("{what} {name}{host}")
+        });
+        Self { number, owner, heartbeat_at, progressed_at, started_at, ended_at, exit }
+    }
 }
 
 impl RunReport {

@@ -1,190 +1,158 @@
-//! A worker process on this machine, from start to end.
+//! Workers as processes on this machine.
+//!
+//! They are not tied to the server: one that loses it goes on for a while, and a later server finds it again by its number and
+//! start time. Each is the leader of a process group, so that its children end with it.
 
 use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
+    collections::HashMap,
+    fs::OpenOptions,
+    io,
+    process::{ExitStatus, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use jiff::Timestamp;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, ChildStderr, Command},
-    sync::watch,
-};
+use tokio::process::{Child, Command};
 
-use super::Queue;
-use crate::{
-    store::{Claim, Ending},
-    training,
-    worker::protocol::{TOKEN_VARIABLE, WorkerEvent},
-};
+use super::executor::{Executor, Exit, Handle, Order, State, Stop};
+use crate::{training, worker::process};
 
-/// How long a worker that was asked to stop is waited for: a step, then the checkpoint of a large network.
-const GRACE: Duration = Duration::from_secs(10);
-/// How long a canceled run is shown as running when its worker takes its time.
-const PROMPT: Duration = Duration::from_millis(1500);
-
-/// How the attempt ended, unless the worker has told so itself: then nobody asks for the returned value. An error means that
-/// there was no worker at all.
-pub(super) async fn supervise(
-    queue: &Queue,
-    claim: &Claim,
-    worker_url: &str,
-    token: &str,
-    stop: &mut watch::Receiver<bool>,
-) -> std::io::Result<Ending> {
-    let mut child = spawn(claim, worker_url, token)?;
-    // Held open: its end tells the worker that the server is gone.
-    let _stdin = child.stdin.take();
-    let log = tokio::spawn(relay(queue.clone(), claim.attempt, claim.run, child.stderr.take()));
-    let exit = tokio::select! {
-        exit = child.wait() => exit,
-        () = canceled(queue, claim) => {
-            if tokio::time::timeout(PROMPT, child.wait()).await.is_err() {
-                // Another one that fails is tried again by the caller.
-                let _ = queue.store.end(claim.attempt, Ending::Canceled, Timestamp::now()).await;
-                queue.changed(claim.run);
-            }
-            end(&mut child).await;
-            return Ok(Ending::Canceled);
-        }
-        _ = stop.changed() => {
-            terminate(&child);
-            end(&mut child).await;
-            return Ok(Ending::Released);
-        }
-    };
-    let last_line = log.await.ok().flatten();
-    Ok(match exit {
-        Ok(status) if status.success() => Ending::Failed("the worker ended without telling a result".into()),
-        // A signal: memory ran out, somebody killed it, or a library aborted. The run may get further from its last checkpoint.
-        Ok(status) if status.code().is_none() => {
-            let reason = reason(status, last_line);
-            say(queue, claim, reason.clone()).await;
-            Ending::Lost(reason)
-        }
-        Ok(status) => Ending::Failed(reason(status, last_line)),
-        Err(error) => Ending::Lost(format!("the worker process could not be watched: {error}")),
-    })
+/// Starts processes.
+#[derive(Debug, Default)]
+pub struct Local {
+    children: Mutex<HashMap<String, Started>>,
 }
 
-fn spawn(claim: &Claim, worker_url: &str, token: &str) -> std::io::Result<Child> {
-    let mut command = Command::new(program()?);
-    // Ctrl-C in a terminal is for the server, which ends its worker itself and gives the run back.
-    #[cfg(unix)]
-    command.process_group(0);
-    command
-        .args(["worker", "--end-with-stdin", "--server", worker_url, "--attempt", &claim.attempt.to_string()])
-        .env(TOKEN_VARIABLE, token)
-        .envs(training::environment())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
+/// A process of this server.
+#[derive(Debug)]
+struct Started {
+    child: Child,
+    /// How many processes the system had killed for want of memory when it started.
+    killed_before: Option<u64>,
 }
 
-/// This very program, also after its file was replaced by a newer one.
-fn program() -> std::io::Result<PathBuf> {
-    let running = Path::new("/proc/self/exe");
-    if running.exists() { Ok(running.into()) } else { std::env::current_exe() }
-}
+impl Executor for Local {
+    async fn start(&self, order: &Order) -> io::Result<Handle> {
+        let log = OpenOptions::new().create(true).append(true).open(&order.log)?;
+        let mut command = Command::new(&order.program);
+        // Also: Ctrl-C in a terminal is for the server, which ends its workers itself.
+        #[cfg(unix)]
+        command.process_group(0);
+        let child = command
+            .args(&order.arguments)
+            .envs(training::environment())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let identity = child.id().and_then(process::identity);
+        // One that has ended already has no start time, and its number suffices as long as its status was not asked for.
+        let handle = identity.unwrap_or_else(|| format!("{}:", child.id().unwrap_or_default()));
+        self.children().insert(handle.clone(), Started { child, killed_before: killed_for_memory() });
+        Ok(Handle(handle))
+    }
 
-async fn canceled(queue: &Queue, claim: &Claim) {
-    loop {
-        let notified = queue.shared.canceled.notified();
-        match queue.store.cancel_requested(claim.attempt).await {
-            Ok(true) => return,
-            Ok(false) => notified.await,
-            Err(error) => {
-                tracing::warn!(error = ?error, "whether a run is to be canceled is unknown");
-                notified.await;
+    async fn state(&self, handle: &Handle) -> io::Result<State> {
+        let mut children = self.children();
+        let Some(started) = children.get_mut(&handle.0) else {
+            // A process of the server before this one.
+            let Some(process) = number(handle) else { return Ok(State::Ended(Exit::Done)) };
+            return Ok(match process::identity(process) {
+                Some(identity) if identity == handle.0 => State::Alive,
+                Some(_) | None => State::Ended(Exit::Lost("the worker ended while no server watched it".into())),
+            });
+        };
+        let killed_before = started.killed_before;
+        match ended(&mut started.child, handle)? {
+            None => Ok(State::Alive),
+            Some(status) => {
+                children.remove(&handle.0);
+                let killed = killed_for_memory().zip(killed_before).is_some_and(|(now, before)| now > before);
+                Ok(State::Ended(exit(status, killed)))
             }
         }
     }
+
+    async fn stop(&self, handle: &Handle, stop: Stop) -> io::Result<()> {
+        let alive = number(handle).and_then(process::identity).is_some_and(|identity| identity == handle.0);
+        if alive { signal(handle, stop) } else { Ok(()) }
+    }
 }
 
-/// Asks a worker to write a checkpoint and to end.
+impl Local {
+    fn children(&self) -> MutexGuard<'_, HashMap<String, Started>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn number(handle: &Handle) -> Option<u32> {
+    handle.0.split_once(':')?.0.parse().ok()
+}
+
+/// How a child ended. What it started and did not wait for is killed while its number is still its own.
 #[cfg(unix)]
-fn terminate(child: &Child) {
-    use rustix::process::{Pid, Signal, kill_process};
+fn ended(child: &mut Child, handle: &Handle) -> io::Result<Option<ExitStatus>> {
+    use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-    let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    if let Some(Err(error)) = pid.map(|pid| kill_process(pid, Signal::TERM)) {
-        tracing::warn!(%error, "a worker could not be asked to end");
+    if let Some(pid) = number(handle).and_then(|number| Pid::from_raw(number.cast_signed())) {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if waitid(WaitId::Pid(pid), look).is_ok_and(|ended| ended.is_none()) {
+            return Ok(None);
+        }
+        // There is nothing to kill if it left no children.
+        let _ = kill_process_group(pid, Signal::KILL);
     }
+    child.try_wait()
 }
 
-/// Elsewhere it is killed, and the run goes on from its last checkpoint.
 #[cfg(not(unix))]
-fn terminate(_: &Child) {}
-
-/// Waits for a worker that was asked to stop, and kills it when it takes too long.
-async fn end(child: &mut Child) {
-    if tokio::time::timeout(GRACE, child.wait()).await.is_ok() {
-        return;
-    }
-    if let Err(error) = child.kill().await {
-        tracing::warn!(%error, "a worker could not be killed");
-    }
-}
-
-/// A line for the run's log.
-async fn say(queue: &Queue, claim: &Claim, text: String) {
-    if let Err(error) = queue.store.record(claim.attempt, &[WorkerEvent::Log { text }], Timestamp::now()).await {
-        tracing::debug!(error = ?error, run = %claim.run, "a line came too late");
-    }
-}
-
-/// What the worker writes to standard error goes to the run's log; returns the last line.
-async fn relay(
-    queue: Queue,
-    attempt: crate::domain::AttemptId,
-    run: crate::domain::RunId,
-    stderr: Option<ChildStderr>,
-) -> Option<String> {
-    let mut stderr = BufReader::new(stderr?);
-    let mut last = None;
-    let mut line = Vec::new();
-    while stderr.read_until(b'\n', &mut line).await.is_ok_and(|bytes| bytes > 0) {
-        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        line.clear();
-        // What Rust says after each panic tells nothing about this one.
-        if text.is_empty() || text.starts_with("note: run with `RUST_BACKTRACE") {
-            continue;
-        }
-        let event = WorkerEvent::Log { text: text.clone() };
-        if let Err(error) = queue.store.record(attempt, &[event], Timestamp::now()).await {
-            tracing::debug!(error = ?error, %run, "a line of a worker came too late: {text}");
-        }
-        last = Some(text);
-    }
-    last
+fn ended(child: &mut Child, _: &Handle) -> io::Result<Option<ExitStatus>> {
+    child.try_wait()
 }
 
 #[cfg(unix)]
-fn reason(status: std::process::ExitStatus, last_line: Option<String>) -> String {
+fn signal(handle: &Handle, stop: Stop) -> io::Result<()> {
+    use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+    let Some(pid) = number(handle).and_then(|number| Pid::from_raw(number.cast_signed())) else { return Ok(()) };
+    match stop {
+        Stop::Ask => kill_process(pid, Signal::TERM)?,
+        Stop::Kill => kill_process_group(pid, Signal::KILL)?,
+    }
+    Ok(())
+}
+
+/// Elsewhere a process cannot be asked, and the run goes on from its last checkpoint.
+#[cfg(not(unix))]
+fn signal(_: &Handle, _: Stop) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// How many processes the system has killed for want of memory since it started, where it says so.
+fn killed_for_memory() -> Option<u64> {
+    let counters = std::fs::read_to_string("/proc/vmstat").ok()?;
+    counters.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+#[cfg(unix)]
+fn exit(status: ExitStatus, killed_for_memory: bool) -> Exit {
     use std::os::unix::process::ExitStatusExt;
-    match status.signal() {
-        Some(9) => {
-            "the worker was killed (signal 9), as the system does when memory runs out; a smaller batch_size or \
-                    input_size needs less"
-                .into()
-        }
-        Some(signal) => with_last_line(format!("the worker was ended by signal {signal}"), last_line),
-        None => with_last_line(format!("the worker failed ({status})"), last_line),
+
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Exit::Done,
+        (Some(code), _) => Exit::Failed(format!("the worker failed (exit status {code})")),
+        (None, Some(9)) if killed_for_memory => Exit::Lost(
+            "out of memory: the system killed the worker; a smaller batch_size or input_size needs less".into(),
+        ),
+        (None, Some(9)) => Exit::Lost("the worker was killed (signal 9)".into()),
+        (None, Some(signal)) => Exit::Lost(format!("the worker was ended by signal {signal}")),
+        (None, None) => Exit::Lost(format!("the worker ended ({status})")),
     }
 }
 
 #[cfg(not(unix))]
-fn reason(status: std::process::ExitStatus, last_line: Option<String>) -> String {
-    with_last_line(format!("the worker failed ({status})"), last_line)
-}
-
-fn with_last_line(reason: String, last_line: Option<String>) -> String {
-    match last_line {
-        Some(line) => format!("{reason}: {line}"),
-        None => reason,
+fn exit(status: ExitStatus, _: bool) -> Exit {
+    match status.code() {
+        Some(0) => Exit::Done,
+        Some(_) | None => Exit::Failed(format!("the worker failed ({status})")),
     }
 }

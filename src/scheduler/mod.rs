@@ -1,31 +1,37 @@
-//! The queue at work: takes runs in order of submission, gives each to a worker process, and records how it ended.
+//! The queue at work: takes runs in their order, gives each to a worker where a slot is free, and records how it ended.
 
+mod attempts;
+mod contacts;
+mod dispatch;
+mod executor;
 mod local;
 mod results;
+mod slots;
+mod supervise;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::ControlFlow,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast};
 
 use crate::{
     domain::{
-        AttemptId, DatasetId, RunId, RunSpec, Submission, Sweep,
+        DatasetId, RunId, RunSpec, Submission, Sweep,
         spec::{Backbone, Device},
     },
     error::{Error, Result},
-    evaluation::FeatureCache,
-    store::{DatasetRow, Ending, Store, Submitted, labels_only},
-    training::{CheckpointFiles, Files},
+    store::{DatasetRow, Store, Submitted, labels_only},
     weights::Library,
-    worker::protocol::{Completion, Job, Reply, WorkerEvent},
 };
+use contacts::Contacts;
+
+pub use dispatch::run;
+pub use slots::Slots;
 
 /// The queue as pages, API and workers see it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,25 +40,51 @@ pub struct Queue {
     shared: Arc<Shared>,
 }
 
+/// What the queue works with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the features of frozen backbones may take on disk.
+    pub feature_cache_bytes: u64,
+    /// A run writes a checkpoint each time that this has passed, beside those at the ends of epochs.
+    pub checkpoint_every: Duration,
+    /// How many runs may run on each device.
+    pub slots: Slots,
+    /// When a worker is given up.
+    pub limits: Limits,
+    /// Whether workers go on when the server is stopped, and look for the next one.
+    pub keep_workers: bool,
+    /// Where a worker reads who its server is.
+    pub server_file: PathBuf,
+}
+
+/// When a worker is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// It has not called for so long.
+    pub lost_after: Duration,
+    /// It has not got further for so long.
+    pub stalled_after: Duration,
+    /// How long a worker goes on without a server.
+    pub patience: Duration,
+}
+
 #[derive(Debug)]
 struct Shared {
     changes: broadcast::Sender<RunId>,
-    /// Wakes the scheduler: something was submitted.
+    /// Wakes the dispatcher: something was submitted.
     submitted: Notify,
-    /// Wakes the supervisor of the running attempt: somebody asked it to stop.
-    canceled: Notify,
-    feature_cache_bytes: u64,
-    checkpoint_every: Duration,
+    /// Wakes those who watch workers: there is something to see.
+    woken: Notify,
+    contacts: Contacts,
+    settings: Settings,
 }
 
 impl Queue {
-    /// A queue over the runs in `store`. Features of frozen backbones may take `feature_cache_bytes` there; a run writes a
-    /// checkpoint each time that `checkpoint_every` has passed, beside those at the ends of epochs.
-    pub fn new(store: Store, feature_cache_bytes: u64, checkpoint_every: Duration) -> Self {
+    /// A queue over the runs in `store`.
+    pub fn new(store: Store, settings: Settings) -> Self {
         let changes = broadcast::Sender::new(256);
-        let (submitted, canceled) = (Notify::new(), Notify::new());
-        let shared = Shared { changes, submitted, canceled, feature_cache_bytes, checkpoint_every };
-        Self { store, shared: Arc::new(shared) }
+        let (submitted, woken, contacts) = (Notify::new(), Notify::new(), Contacts::default());
+        Self { store, shared: Arc::new(Shared { changes, submitted, woken, contacts, settings }) }
     }
 
     /// Puts a run at the end of the queue.
@@ -126,8 +158,9 @@ impl Queue {
 
     /// Cancels a queued run at once and asks a running one to stop.
     pub async fn cancel(&self, run: RunId) -> Result<()> {
-        if self.store.cancel(run, Timestamp::now()).await?.is_some() {
-            self.shared.canceled.notify_waiters();
+        if let Some(attempt) = self.store.cancel(run, Timestamp::now()).await? {
+            self.shared.contacts.cancel(attempt);
+            self.shared.woken.notify_waiters();
         }
         self.changed(run);
         Ok(())
@@ -143,62 +176,6 @@ impl Queue {
     /// Hears of each run whose state or progress changed.
     pub fn subscribe(&self) -> broadcast::Receiver<RunId> {
         self.shared.changes.subscribe()
-    }
-
-    /// The run of the attempt that `token` belongs to, if it still holds it.
-    pub async fn authorise(&self, attempt: AttemptId, token: &str) -> Result<Option<RunId>> {
-        self.store.authorise(attempt, &hash(token)).await
-    }
-
-    /// What a worker is to do.
-    pub async fn job(&self, attempt: AttemptId, run: RunId) -> Result<Job> {
-        let row = self.store.run(run).await?;
-        let directory = self.store.attempt_directory(attempt).await?;
-        tokio::fs::create_dir_all(&directory)
-            .await
-            .map_err(|error| Error::internal(format!("{} could not be made", directory.display()), error))?;
-        let features = FeatureCache {
-            directory: self.store.data_dir().join("cache/features"),
-            limit_bytes: self.shared.feature_cache_bytes,
-        };
-        let initial_weights = row.spec.initial_weights.as_ref().and_then(|name| self.library().locate(name));
-        let (own, earlier) = self.store.checkpoints(attempt).await?;
-        let checkpoints = CheckpointFiles { directory: own, earlier, every: self.shared.checkpoint_every };
-        let files = Files { initial_weights, features: Some(features), checkpoints: Some(checkpoints) };
-        Ok(Job { run, spec: row.spec, directory, data: self.store.training_data(row.dataset_id).await?, files })
-    }
-
-    /// Records what a worker tells.
-    pub async fn record(&self, attempt: AttemptId, run: RunId, events: &[WorkerEvent]) -> Result<Reply> {
-        let cancel = self.store.record(attempt, events, Timestamp::now()).await?;
-        if !events.is_empty() {
-            self.changed(run);
-        }
-        Ok(Reply { cancel })
-    }
-
-    /// Records how an attempt ended, by its worker's word and what it left.
-    pub async fn complete(&self, attempt: AttemptId, run: RunId, completion: Completion) -> Result<()> {
-        let now = Timestamp::now();
-        match completion {
-            Completion::Succeeded { epoch, artifacts } => {
-                match results::outcomes(&self.store, attempt, run, &artifacts).await {
-                    Ok(outcomes) => {
-                        self.store.succeed(attempt, epoch, (&artifacts, &outcomes), now).await?;
-                        self.store.drop_checkpoints(attempt).await?;
-                    }
-                    Err(error @ (Error::Invalid(_) | Error::NotFound(_))) => {
-                        self.store.end(attempt, Ending::Failed(error.to_string()), now).await?;
-                    }
-                    Err(error @ (Error::Conflict(_) | Error::Busy(_) | Error::Internal { .. })) => return Err(error),
-                }
-            }
-            Completion::Failed { error } => self.store.end(attempt, Ending::Failed(error), now).await?,
-            Completion::Canceled => self.store.end(attempt, Ending::Canceled, now).await?,
-            Completion::Released => self.store.end(attempt, Ending::Released, now).await?,
-        }
-        self.changed(run);
-        Ok(())
     }
 
     fn library(&self) -> Library {
@@ -231,93 +208,4 @@ fn runnable(spec: &RunSpec, dataset: Option<&DatasetRow>) -> Result<DatasetId> {
         )));
     }
     Ok(dataset.id)
-}
-
-/// Runs the queue until `stop` turns true. `worker_url` is where the worker endpoints are served.
-///
-/// Attempts that were under way when the last server died are put back into the queue first.
-pub async fn run(queue: Queue, worker_url: String, mut stop: watch::Receiver<bool>) {
-    while let Err(error) = recover(&queue, &stop).await {
-        tracing::error!(error = ?error, "what the last server left is not back in the queue yet");
-        if pause(&mut stop).await.is_break() {
-            return;
-        }
-    }
-    while !*stop.borrow() {
-        match step(&queue, &worker_url, &mut stop).await {
-            Ok(true) => {}
-            Ok(false) => {
-                tokio::select! {
-                    () = queue.shared.submitted.notified() => {}
-                    // Submissions of another process, such as the command line without a server, are none of ours.
-                    _ = stop.changed() => {}
-                }
-            }
-            Err(error) => {
-                tracing::error!(error = ?error, "the queue cannot go on; it tries again in 5 s");
-                if pause(&mut stop).await.is_break() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-async fn recover(queue: &Queue, stop: &watch::Receiver<bool>) -> Result<()> {
-    let ending = Ending::Lost("the server ended while it ran".into());
-    for attempt in queue.store.orphans().await? {
-        end(queue, attempt, &ending, stop).await?;
-    }
-    Ok(())
-}
-
-/// A few seconds, for what is wrong to pass; breaks when the server is stopped.
-async fn pause(stop: &mut watch::Receiver<bool>) -> ControlFlow<()> {
-    match tokio::time::timeout(Duration::from_secs(5), stop.wait_for(|stop| *stop)).await {
-        Ok(_) => ControlFlow::Break(()),
-        Err(_) => ControlFlow::Continue(()),
-    }
-}
-
-/// Runs the oldest queued run to its end; false if there is none.
-async fn step(queue: &Queue, worker_url: &str, stop: &mut watch::Receiver<bool>) -> Result<bool> {
-    let token = token();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let Some(claim) = queue.store.claim(threads, &hash(&token), Timestamp::now()).await? else { return Ok(false) };
-    queue.changed(claim.run);
-    tracing::info!(run = %claim.run, "starts");
-    let supervised = local::supervise(queue, &claim, worker_url, &token, stop).await;
-    let (ending, result) = match supervised {
-        Ok(ending) => (ending, Ok(true)),
-        // Not the run's fault: it waits until workers can be started again.
-        Err(error) => (Ending::Released, Err(Error::internal("the worker process could not be started", error))),
-    };
-    end(queue, claim.attempt, &ending, stop).await?;
-    queue.changed(claim.run);
-    tracing::info!(run = %claim.run, "ended");
-    result
-}
-
-/// Records the end of an attempt, again and again while the database does not take it: a run that nobody watches must not stay
-/// running.
-async fn end(queue: &Queue, attempt: AttemptId, ending: &Ending, stop: &watch::Receiver<bool>) -> Result<()> {
-    loop {
-        match queue.store.end(attempt, ending.clone(), Timestamp::now()).await {
-            // In a conflict the worker told the end itself, as it should.
-            Ok(()) | Err(Error::Conflict(_)) => return Ok(()),
-            Err(error) if *stop.borrow() => return Err(error),
-            Err(error) => {
-                tracing::warn!(error = ?error, %attempt, "the end of an attempt was not recorded; again in 1 s")
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-fn token() -> String {
-    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
-}
-
-fn hash(token: &str) -> String {
-    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
 }

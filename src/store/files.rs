@@ -11,6 +11,7 @@ use super::Store;
 use crate::{
     domain::{AttemptId, RunId},
     error::{Error, Result},
+    worker::completion_file,
 };
 
 /// In an attempt's directory.
@@ -41,23 +42,27 @@ impl Store {
         .await
     }
 
-    /// Deletes what a run that succeeded with this attempt needs no more: checkpoints, and the attempts before. What cannot be
-    /// deleted costs space alone, and goes with the run.
+    /// Where the server leaves an attempt's [`Assignment`](crate::worker::address::Assignment).
+    pub async fn assignment_file(&self, attempt: AttemptId) -> Result<PathBuf> {
+        Ok(self.attempt_directory(attempt).await?.join("assignment.json"))
+    }
+
+    /// Deletes what a run that succeeded with this attempt needs no more: checkpoints, and all but the logs of the attempts
+    /// before.
     pub async fn drop_checkpoints(&self, attempt: AttemptId) -> Result<()> {
         let directory = self.attempt_directory(attempt).await?;
         blocking(move || {
             let attempts = directory.parent().map(children).unwrap_or_default();
-            let others = attempts.into_iter().filter(|other| *other != directory);
-            for path in others.chain([directory.join(CHECKPOINTS)]) {
-                match fs::remove_dir_all(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        tracing::warn!(%error, "{} could not be deleted", path.display());
-                    }
-                    Ok(()) | Err(_) => {}
-                }
-            }
+            let others = attempts.into_iter().filter(|other| *other != directory && other.is_dir());
+            others.chain([directory.join(CHECKPOINTS)]).for_each(|path| delete(&path, fs::remove_dir_all(&path)));
         })
         .await
+    }
+
+    /// Deletes what worker and server told each other in files, once the attempt is over.
+    pub async fn drop_messages(&self, attempt: AttemptId) -> Result<()> {
+        let messages = [self.assignment_file(attempt).await?, completion_file(&self.attempt_directory(attempt).await?)];
+        blocking(move || messages.iter().for_each(|path| delete(path, fs::remove_file(path)))).await
     }
 
     /// What the files of each of these runs take, in bytes.
@@ -79,8 +84,18 @@ impl Store {
     }
 }
 
+/// What cannot be deleted costs space alone, and goes with the run.
+fn delete(path: &Path, deleted: io::Result<()>) {
+    match deleted {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "{} could not be deleted", path.display());
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
 /// File systems may be slow.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal("files were not looked at", error))
 }
 

@@ -3,6 +3,7 @@
 //! One writer connection, so that writers queue here instead of meeting a busy database, and a pool of readers that WAL
 //! lets read meanwhile. Big writes are one statement over a JSON parameter that was prepared outside the transaction.
 
+mod attempts;
 mod datasets;
 mod files;
 mod network_file_system;
@@ -23,10 +24,11 @@ use sqlx::{
 
 use crate::error::{Error, Result};
 
+pub use attempts::AttemptRow;
 pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
 pub use files::DiskUsage;
 pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow};
-pub use queue::{Claim, Ending};
+pub use queue::{Claim, Ending, Underway};
 pub use runs::{RunFilter, RunRow};
 pub use submit::Submitted;
 

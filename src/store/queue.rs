@@ -8,18 +8,15 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use sqlx::{Sqlite, Transaction};
 
-use super::{NewOutcomes, Store, outcomes, to_json};
+use super::{NewOutcomes, Store, outcomes, to_json, word};
 use crate::{
-    domain::{AttemptId, RunId},
+    domain::{AttemptId, RunId, spec::Device},
     error::{Error, Result},
-    worker::protocol::{Artifact, WorkerEvent},
+    worker::protocol::{Artifact, Hello, News, WorkerEvent},
 };
 
-/// How often a run is tried when its worker is lost.
-pub const MAX_ATTEMPTS: i64 = 3;
-
-/// What the exit of a [`Ending::Released`] attempt says.
-const RELEASED: &str = "given back";
+/// How many attempts in a row may be lost without getting further than the ones before.
+pub const MAX_LOST: i64 = 3;
 
 /// A run taken from the queue.
 #[derive(Clone, Debug)]
@@ -28,6 +25,27 @@ pub struct Claim {
     pub run: RunId,
     /// This try at it.
     pub attempt: AttemptId,
+    /// What it computes on.
+    pub device: Device,
+    /// With how many threads.
+    pub threads: usize,
+}
+
+/// An attempt that a server has begun and none has seen the end of.
+#[derive(Clone, Debug)]
+pub struct Underway {
+    /// The run.
+    pub run: RunId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// What it computes on.
+    pub device: Device,
+    /// Which executor started its worker.
+    pub executor: String,
+    /// By what the executor finds the worker; `None` if the server went away before it was known.
+    pub handle: Option<String>,
+    /// Whether somebody asked the run to stop.
+    pub cancel: bool,
 }
 
 /// How an attempt ended without a result.
@@ -37,48 +55,109 @@ pub enum Ending {
     Failed(String),
     /// Somebody asked for it.
     Canceled,
-    /// The attempt is at fault: the run goes back to the queue, up to three times.
+    /// The worker died or fell silent: the run goes back to the queue, unless three in a row got no further.
     Lost(String),
     /// Nobody is at fault, as when the server is stopped in order: the run goes back to the queue, however often.
-    Released,
+    Interrupted(String),
 }
 
 impl Store {
-    /// Takes the oldest queued run, if there is one. `threads` replaces a specification's 0; `token_hash` is the SHA-256
-    /// of what the worker will prove itself with.
-    pub async fn claim(&self, threads: usize, token_hash: &str, now: Timestamp) -> Result<Option<Claim>> {
-        let (threads, now) = (threads as i64, now.to_string());
+    /// Takes the first queued run whose device is not one of `full`, if there is one. `threads` replaces a specification's 0;
+    /// `token_hash` is the SHA-256 of what the worker will prove itself with; `executor` starts workers for a device.
+    pub async fn claim(
+        &self,
+        full: &[Device],
+        (threads, executor): (impl Fn(Device) -> usize, impl Fn(Device) -> &'static str),
+        token_hash: &str,
+        now: Timestamp,
+    ) -> Result<Option<Claim>> {
+        let (full, now) = (to_json(&full)?, now.to_string());
         let mut transaction = self.writer.begin_with("begin immediate").await?;
-        let Some(run) = sqlx::query_scalar!("select id from run where status = 'queued' order by id limit 1")
-            .fetch_optional(&mut *transaction)
-            .await?
+        let Some(row) = sqlx::query!(
+            r#"select id as "id!", spec ->> 'device' as "device!: String", spec ->> 'threads' as "threads!: i64" from run
+               where status = 'queued' and spec ->> 'device' not in (select value from json_each(?))
+               order by id limit 1"#,
+            full
+        )
+        .fetch_optional(&mut *transaction)
+        .await?
         else {
             return Ok(None);
         };
+        let device: Device = word(&row.device)?;
+        let given = usize::try_from(row.threads).ok().filter(|threads| *threads > 0);
+        let (threads, executor) = (given.unwrap_or_else(|| threads(device)), executor(device));
         let attempt = sqlx::query_scalar!(
-            r#"insert into attempt (run_id, number, token_hash, directory, heartbeat_at, started_at)
-             select ?1, n, ?2, 'runs/' || ?1 || '/attempt-' || n, ?3, ?3
+            r#"insert into attempt (run_id, number, token_hash, directory, executor, heartbeat_at, progressed_at, started_at)
+             select ?1, n, ?2, 'runs/' || ?1 || '/attempt-' || n, ?3, ?4, ?4, ?4
              from (select coalesce(max(number), 0) + 1 as n from attempt where run_id = ?1)
              returning id as "id!""#,
-            run,
+            row.id,
             token_hash,
+            executor,
             now
         )
         .fetch_one(&mut *transaction)
         .await?;
+        let thread_count = i64::try_from(threads).unwrap_or(i64::MAX);
         sqlx::query!(
-            "update run set status = 'running', attempt_id = ?, started_at = ?,
-                            spec = iif(spec ->> 'threads' = 0, json_set(spec, '$.threads', ?), spec)
+            "update run set status = 'running', attempt_id = ?, started_at = ?, spec = json_set(spec, '$.threads', ?)
              where id = ? and status = 'queued'",
             attempt,
             now,
-            threads,
-            run
+            thread_count,
+            row.id
         )
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(Some(Claim { run: RunId(run), attempt: AttemptId(attempt) }))
+        Ok(Some(Claim { run: RunId(row.id), attempt: AttemptId(attempt), device, threads }))
+    }
+
+    /// The attempts that were under way when the last server ended.
+    pub async fn underway(&self) -> Result<Vec<Underway>> {
+        let rows = sqlx::query!(
+            r#"select run.id, attempt.id as "attempt!", spec ->> 'device' as "device!: String", executor, handle,
+                      cancel_requested as "cancel: bool"
+               from run join attempt on attempt.id = run.attempt_id order by attempt.id"#
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let (run, attempt, device) = (RunId(row.id), AttemptId(row.attempt), word(&row.device)?);
+                Ok(Underway { run, attempt, device, executor: row.executor, handle: row.handle, cancel: row.cancel })
+            })
+            .collect()
+    }
+
+    /// Notes by what the worker of an attempt is found again, and where it runs.
+    pub async fn introduce(&self, attempt: AttemptId, worker: &Hello) -> Result<()> {
+        let (handle, host) = (&worker.handle, &worker.host);
+        sqlx::query!(
+            "update attempt set handle = ?, host = ? where id = ? and ended_at is null",
+            handle,
+            host,
+            attempt.0
+        )
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    /// By what the worker of an attempt is found, once that is known.
+    pub async fn handle(&self, attempt: AttemptId) -> Result<Option<String>> {
+        let handle = sqlx::query_scalar!("select handle from attempt where id = ?", attempt.0);
+        Ok(handle.fetch_optional(&self.reader).await?.flatten())
+    }
+
+    /// Notes that the worker of an attempt is there.
+    pub async fn beat(&self, attempt: AttemptId, now: Timestamp) -> Result<()> {
+        let now = now.to_string();
+        sqlx::query!("update attempt set heartbeat_at = ? where id = ? and ended_at is null", now, attempt.0)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
     }
 
     /// The run that an attempt works on, if the token is its own and it still holds the run.
@@ -102,26 +181,20 @@ impl Store {
         Ok(self.data_dir.join(directory))
     }
 
-    /// Whether somebody asked the run that `attempt` holds to stop.
-    pub async fn cancel_requested(&self, attempt: AttemptId) -> Result<bool> {
-        let requested = sqlx::query_scalar!(
-            r#"select cancel_requested as "cancel: bool" from run where attempt_id = ?"#,
-            attempt.0
-        )
-        .fetch_optional(&self.reader)
-        .await?;
-        Ok(requested.unwrap_or(false))
-    }
-
-    /// Records what a worker tells, which is also its heartbeat. Returns whether it is asked to stop.
-    pub async fn record(&self, attempt: AttemptId, events: &[WorkerEvent], now: Timestamp) -> Result<bool> {
+    /// Records what a worker tells. Returns whether it is asked to stop.
+    pub async fn record(&self, attempt: AttemptId, news: &News, now: Timestamp) -> Result<bool> {
         let now = now.to_string();
         let mut transaction = self.writer.begin_with("begin immediate").await?;
         let (_, cancel) = held(&mut transaction, attempt).await?;
-        sqlx::query!("update attempt set heartbeat_at = ? where id = ?", now, attempt.0)
-            .execute(&mut *transaction)
-            .await?;
-        for event in events {
+        sqlx::query!(
+            "update attempt set heartbeat_at = ?1, progressed_at = iif(?2, ?1, progressed_at) where id = ?3",
+            now,
+            news.progressed,
+            attempt.0
+        )
+        .execute(&mut *transaction)
+        .await?;
+        for event in &news.events {
             match event {
                 WorkerEvent::Progress(progress) => {
                     let progress = to_json(progress)?;
@@ -145,11 +218,6 @@ impl Store {
                     )
                     .execute(&mut *transaction)
                     .await?;
-                }
-                WorkerEvent::Log { text } => {
-                    sqlx::query!("insert into log_line (attempt_id, at, text) values (?, ?, ?)", attempt.0, now, text)
-                        .execute(&mut *transaction)
-                        .await?;
                 }
             }
         }
@@ -205,26 +273,24 @@ impl Store {
         let mut transaction = self.writer.begin_with("begin immediate").await?;
         let (run, cancel) = held(&mut transaction, attempt).await?;
         let ending = match ending {
-            Ending::Canceled if !cancel => Ending::Lost("the worker lost the server".into()),
+            Ending::Canceled if !cancel => Ending::Lost("the worker was told to stop by nobody".into()),
             ending => ending,
         };
         let exit = match &ending {
-            Ending::Failed(reason) | Ending::Lost(reason) => reason,
+            Ending::Failed(reason) | Ending::Lost(reason) | Ending::Interrupted(reason) => reason,
             Ending::Canceled => "canceled",
-            Ending::Released => RELEASED,
         };
         end_attempt(&mut transaction, attempt, exit, &now).await?;
-        let number =
-            sqlx::query_scalar!("select count(*) from attempt where run_id = ? and exit <> ?", run.0, RELEASED)
-                .fetch_one(&mut *transaction)
-                .await?;
+        let lost = lost(&mut transaction, run, attempt, matches!(ending, Ending::Lost(_))).await?;
         let (status, error) = match ending {
             Ending::Canceled => ("canceled", None),
-            Ending::Failed(_) | Ending::Lost(_) | Ending::Released if cancel => ("canceled", None),
+            Ending::Failed(_) | Ending::Lost(_) | Ending::Interrupted(_) if cancel => ("canceled", None),
             Ending::Failed(reason) => ("failed", Some(reason)),
-            Ending::Released => ("queued", None),
-            Ending::Lost(_) if number < MAX_ATTEMPTS => ("queued", None),
-            Ending::Lost(reason) => ("failed", Some(format!("given up after {number} attempts; the last: {reason}"))),
+            Ending::Interrupted(_) => ("queued", None),
+            Ending::Lost(_) if lost < MAX_LOST => ("queued", None),
+            Ending::Lost(reason) => {
+                ("failed", Some(format!("given up after {lost} attempts that got no further; the last: {reason}")))
+            }
         };
         sqlx::query!(
             "update run set status = ?1, attempt_id = null, error = ?2, finished_at = iif(?1 = 'queued', null, ?3),
@@ -238,14 +304,6 @@ impl Store {
         .await?;
         transaction.commit().await?;
         Ok(())
-    }
-
-    /// The attempts that were under way when the last server stopped.
-    pub async fn orphans(&self) -> Result<Vec<AttemptId>> {
-        let ids = sqlx::query_scalar!(r#"select attempt_id as "id!" from run where attempt_id is not null"#)
-            .fetch_all(&self.reader)
-            .await?;
-        Ok(ids.into_iter().map(AttemptId).collect())
     }
 
     /// Cancels a queued run at once, and asks a running one to stop: then returns its attempt.
@@ -300,6 +358,21 @@ async fn held(transaction: &mut Transaction<'_, Sqlite>, attempt: AttemptId) -> 
         .await?
         .ok_or_else(|| Error::Conflict(format!("attempt {attempt} does not hold its run any more")))?;
     Ok((RunId(row.id), row.cancel))
+}
+
+/// How many attempts in a row were lost without getting further than those before, after this one.
+async fn lost(transaction: &mut Transaction<'_, Sqlite>, run: RunId, attempt: AttemptId, is_lost: bool) -> Result<i64> {
+    Ok(sqlx::query_scalar!(
+        r#"update run set furthest = max(furthest, reached),
+                         lost = ?2 + iif(reached > furthest, 0, lost)
+           from (select coalesce((select progress ->> 'fraction' from attempt where id = ?1), 0) as reached)
+           where id = ?3 returning lost as "lost!""#,
+        attempt.0,
+        is_lost,
+        run.0
+    )
+    .fetch_one(&mut **transaction)
+    .await?)
 }
 
 async fn end_attempt(

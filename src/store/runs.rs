@@ -1,8 +1,8 @@
-//! Runs as they are read: rows, epochs, logs.
+//! Runs as they are read: rows and epochs.
 
 use super::{Store, from_json, outcomes::TallyRow, word};
 use crate::{
-    domain::{AttemptId, DatasetId, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, Split, Tally},
+    domain::{AttemptId, DatasetId, EpochPoint, Progress, RunId, RunSpec, RunStatus, Split, Tally},
     error::{Error, Result},
 };
 
@@ -31,6 +31,8 @@ pub struct RunRow {
     pub status: RunStatus,
     /// The attempt that runs.
     pub attempt: Option<AttemptId>,
+    /// Somebody asked it to stop.
+    pub cancel_requested: bool,
     /// Why it failed.
     pub error: Option<String>,
     /// Of the attempt that runs.
@@ -70,7 +72,7 @@ impl Store {
         let limit = filter.limit.map_or(-1, i64::from);
         let rows = sqlx::query!(
             r#"select run.id, run.dataset_id, dataset.name as dataset, dataset.drawn as "drawn: bool", run.name, run.tags, run.note,
-                      run.spec, run.status, run.attempt_id, run.error, run.kept_epoch as "kept_epoch: u32", attempt.progress as "progress?",
+                      run.spec, run.status, run.attempt_id, run.cancel_requested as "cancel_requested: bool", run.error, run.kept_epoch as "kept_epoch: u32", attempt.progress as "progress?",
                       tally.images as "images?", tally.coarse_correct as "coarse_correct?",
                       tally.ftct, tally.ftcf, tally.ffct, tally.ffcf,
                       run.submitted_at, run.started_at, run.finished_at
@@ -108,6 +110,7 @@ impl Store {
                     spec,
                     status: word(&row.status)?,
                     attempt: row.attempt_id.map(AttemptId),
+                    cancel_requested: row.cancel_requested,
                     error: row.error,
                     progress: row.progress.as_deref().map(|text| from_json("attempt.progress", text)).transpose()?,
                     kept_epoch: row.kept_epoch,
@@ -145,21 +148,6 @@ impl Store {
         )
         .fetch_all(&self.reader)
         .await?)
-    }
-
-    /// The last `limit` lines of a run's log, oldest first.
-    pub async fn log(&self, run: RunId, limit: u32) -> Result<Vec<LogLine>> {
-        let mut lines = sqlx::query_as!(
-            LogLine,
-            "select log_line.at, log_line.text from log_line join attempt on attempt.id = log_line.attempt_id
-             where attempt.run_id = ? order by log_line.id desc limit ?",
-            run.0,
-            limit
-        )
-        .fetch_all(&self.reader)
-        .await?;
-        lines.reverse();
-        Ok(lines)
     }
 
     /// The data set of the newest run, else the newest data set; `None` where there is none.

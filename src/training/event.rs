@@ -92,6 +92,15 @@ pub enum TrainingEvent {
         /// How many were trained: fewer than were to be, if none of the last ones was better.
         trained: usize,
     },
+    /// The end of an epoch goes through the validation images.
+    Validating {
+        /// The epoch.
+        epoch: usize,
+        /// Images done.
+        done: usize,
+        /// All of them.
+        total: usize,
+    },
     /// The final evaluation goes through the images of a split.
     Evaluating {
         /// Which one; `Train` for the percentiles of the fine logits.

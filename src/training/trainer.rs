@@ -220,7 +220,11 @@ impl<'a> Trainer<'a> {
         }
         let logits = match self.frozen.features(&self.validation)? {
             Some(features) => head(&self.state.model, &features)?,
-            None => go_on!(self.logits(&self.samples, &self.validation, &mut |_| ControlFlow::Continue(()))?),
+            None => {
+                let total = self.validation.len();
+                let mut report = |done| observer.on(TrainingEvent::Validating { epoch, done, total });
+                go_on!(self.logits(&self.samples, &self.validation, &mut report)?)
+            }
         };
         let validation_loss = self.validation_loss(&logits)?;
         let scores = evaluation::scores(

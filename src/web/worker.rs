@@ -5,23 +5,26 @@ use axum::{
     extract::{DefaultBodyLimit, FromRequestParts, Path, State},
     http::{StatusCode, header::AUTHORIZATION, request::Parts},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::post,
 };
 
 use crate::{
     domain::{AttemptId, RunId},
     error::Error,
     scheduler::Queue,
-    worker::protocol::{Completion, Job, Reply, WorkerEvent},
+    worker::protocol::{Completion, Hello, Job, News, Reply, VERSION, VERSION_HEADER},
 };
+
+/// What a worker may tell at once, in bytes: it may have been without a server for a while.
+const BODY: usize = 16 << 20;
 
 /// The worker endpoints of `queue`.
 pub fn router(queue: Queue) -> Router {
     Router::new()
-        .route("/attempts/{attempt}/job", get(job))
+        .route("/attempts/{attempt}/job", post(job))
         .route("/attempts/{attempt}/events", post(events))
         .route("/attempts/{attempt}/completion", post(completion))
-        .layer(DefaultBodyLimit::max(1 << 20))
+        .layer(DefaultBodyLimit::max(BODY))
         .with_state(queue)
 }
 
@@ -35,6 +38,11 @@ impl FromRequestParts<Queue> for Held {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, queue: &Queue) -> Result<Self, Response> {
+        let version = parts.headers.get(VERSION_HEADER).and_then(|value| value.to_str().ok()).unwrap_or("unknown");
+        if version != VERSION {
+            let text = format!("the worker is of version {version}, the server of version {VERSION}");
+            return Err((StatusCode::UPGRADE_REQUIRED, text).into_response());
+        }
         let Path(attempt): Path<AttemptId> =
             Path::from_request_parts(parts, queue).await.map_err(IntoResponse::into_response)?;
         let token = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
@@ -46,16 +54,12 @@ impl FromRequestParts<Queue> for Held {
     }
 }
 
-async fn job(held: Held, State(queue): State<Queue>) -> Result<Json<Job>, Refusal> {
-    Ok(Json(queue.job(held.attempt, held.run).await?))
+async fn job(held: Held, State(queue): State<Queue>, Json(worker): Json<Hello>) -> Result<Json<Job>, Refusal> {
+    Ok(Json(queue.job(held.attempt, held.run, &worker).await?))
 }
 
-async fn events(
-    held: Held,
-    State(queue): State<Queue>,
-    Json(events): Json<Vec<WorkerEvent>>,
-) -> Result<Json<Reply>, Refusal> {
-    Ok(Json(queue.record(held.attempt, held.run, &events).await?))
+async fn events(held: Held, State(queue): State<Queue>, Json(news): Json<News>) -> Result<Json<Reply>, Refusal> {
+    Ok(Json(queue.record(held.attempt, held.run, &news).await?))
 }
 
 async fn completion(held: Held, State(queue): State<Queue>, Json(completion): Json<Completion>) -> Result<(), Refusal> {

@@ -3,60 +3,83 @@
 //! It talks to the server over HTTP alone, with the token of its own attempt; scores and weights it leaves as files in the
 //! attempt's directory.
 
+pub mod address;
 mod client;
+pub mod process;
 pub mod protocol;
 mod reporter;
 mod terminate;
 
-use std::{io::Read, ops::ControlFlow, path::Path, process, sync::Arc, thread};
+use std::{
+    io::Write,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use candle_core::Device;
+use jiff::Timestamp;
 
 use crate::{
     domain::{RunSpec, Split, spec},
-    training::{self, Fit, Trained},
+    evaluation::EvaluationError,
+    training::{self, Fit, Trained, TrainingError},
     weights,
 };
 use client::{Client, ClientError};
-use protocol::{Artifact, ArtifactKind, Completion, Job};
+use protocol::{Artifact, ArtifactKind, Completion, Hello, Job};
 use reporter::Reporter;
 
-/// How a worker finds its work.
-#[derive(Clone, Debug)]
-pub struct WorkerConfig {
-    /// The server's worker listener, such as `http://127.0.0.1:40123`.
-    pub server: String,
-    /// The attempt.
-    pub attempt: crate::domain::AttemptId,
-    /// Proves that this process is the attempt's.
-    pub token: String,
-    /// End when standard input does, which the server holds open: no worker outlives its server.
-    pub end_with_stdin: bool,
-}
+/// The variable that names the job a Slurm worker is.
+const SLURM_JOB: &str = "SLURM_JOB_ID";
 
-/// Does the attempt and reports its end. An error means that the server could not be told.
-pub fn run(config: WorkerConfig) -> Result<(), String> {
-    if config.end_with_stdin {
-        thread::spawn(|| {
-            // Whatever comes, only the end matters.
-            while std::io::stdin().read(&mut [0; 64]).is_ok_and(|bytes| bytes > 0) {}
-            process::exit(3);
-        });
-    }
+/// Does the attempt of an assignment's `file` and reports its end. An error means that the server could not be told; it finds the
+/// result in the attempt's directory.
+pub fn run(file: &Path) -> Result<(), String> {
     let terminated = terminate::flag().map_err(|error| format!("SIGTERM cannot be heard: {error}"))?;
-    let client = Arc::new(Client::new(&config)?);
-    let job = client.job().map_err(|error| error.to_string())?;
+    let client = Arc::new(Client::new(file)?);
+    let job = match client.job(&hello()) {
+        Ok(job) => job,
+        // Canceled meanwhile.
+        Err(ClientError::NotHeld) => return Ok(()),
+        Err(error) => return Err(error.to_string()),
+    };
     let mut reporter = Reporter::start(client.clone(), terminated);
     let completion = match attempt(&job, &mut reporter) {
         Ok(completion) => completion,
         Err(error) => Completion::Failed { error },
     };
     reporter.finish();
+    if let Err(error) = address::write(&completion_file(&job.directory), &completion) {
+        log(format!("the result could not be written for a later server: {error}"));
+    }
     match client.complete(&completion) {
         // Canceled or given to another attempt meanwhile: there is nobody to tell.
         Ok(()) | Err(ClientError::NotHeld) => Ok(()),
-        Err(error @ (ClientError::Unreachable(_) | ClientError::Refused(_))) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
+}
+
+/// Where a worker leaves its [`Completion`], below its attempt's directory: the server may be away when it ends.
+pub fn completion_file(directory: &Path) -> PathBuf {
+    directory.join("completion.json")
+}
+
+/// A line of the log, which is this process's standard error.
+fn log(text: String) {
+    // There is nobody to tell that it cannot be written, as on a full disk.
+    let _ = std::io::stderr().write_all(line(&text, Timestamp::now()).as_bytes());
+}
+
+/// As the log has it.
+pub fn line(text: &str, at: Timestamp) -> String {
+    format!("{at:.3} {}\n", text.replace('\n', " "))
+}
+
+fn hello() -> Hello {
+    let handle = std::env::var(SLURM_JOB).ok();
+    let handle = handle.or_else(|| process::identity(std::process::id())).unwrap_or_default();
+    Hello { handle, host: process::host() }
 }
 
 fn attempt(job: &Job, reporter: &mut Reporter) -> Result<Completion, String> {
@@ -66,26 +89,47 @@ fn attempt(job: &Job, reporter: &mut Reporter) -> Result<Completion, String> {
         .map_err(|error| format!("{} threads cannot be started: {error}", job.spec.threads))?;
     let device = device(&job.spec)?;
     let (train, test) = (job.data.train.len(), job.data.test.len());
-    reporter.log(format!("{} on {}: {train} train and {test} test images", job.spec.backbone, job.spec.device));
+    log(format!("{} on {}: {train} train and {test} test images", job.spec.backbone, job.spec.device));
     if let (Some(name), Some(path)) = (&job.spec.initial_weights, &job.files.initial_weights) {
         let sha256 = weights::fingerprint(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        reporter.log(format!("starts from the weights {name}, SHA-256 {sha256}"));
+        log(format!("starts from the weights {name}, SHA-256 {sha256}"));
     }
     let fit = training::fit(&job.spec, &job.data, &job.files, &device, reporter);
-    let fit = fit.map_err(|error| error.to_string())?;
-    match fit {
-        Fit::Stopped if reporter.terminated() => {
-            reporter.log("asked to stop: it goes on from here later".into());
-            Ok(Completion::Released)
-        }
-        Fit::Stopped => Ok(Completion::Canceled),
+    match fit.map_err(|error| in_words(&error))? {
+        Fit::Stopped => match reporter.released() {
+            Some(reason) => {
+                log(format!("{reason}; it goes on from here later"));
+                Ok(Completion::Released { reason })
+            }
+            None => Ok(Completion::Canceled),
+        },
         Fit::Finished(trained) => {
             let artifacts = write(&trained, &job.directory)?;
             let epoch = u32::try_from(trained.epoch).unwrap_or(u32::MAX);
-            reporter.log("done".into());
+            log("done".into());
             Ok(Completion::Succeeded { epoch, artifacts })
         }
     }
+}
+
+/// Why a run failed, beginning with what kind of reason it is.
+fn in_words(error: &TrainingError) -> String {
+    let kind = match error {
+        TrainingError::NonFinite { .. } => "non-finite loss: ",
+        TrainingError::Load(_) | TrainingError::Evaluation(EvaluationError::Load(_)) => "bad data: ",
+        TrainingError::Compute(_) | TrainingError::Evaluation(_) if error.to_string().contains("OUT_OF_MEMORY") => {
+            "out of memory: "
+        }
+        TrainingError::TooFewImages(_)
+        | TrainingError::Specification(_)
+        | TrainingError::NoValidation
+        | TrainingError::Weights(_)
+        | TrainingError::WeightsFile(_)
+        | TrainingError::Checkpoint(_)
+        | TrainingError::Compute(_)
+        | TrainingError::Evaluation(_) => "",
+    };
+    format!("{kind}{error}")
 }
 
 fn device(spec: &RunSpec) -> Result<Device, String> {
@@ -118,10 +162,10 @@ fn write(trained: &Trained, directory: &Path) -> Result<Vec<Artifact>, String> {
 impl training::Observer for Reporter {
     fn on(&mut self, event: training::TrainingEvent) -> ControlFlow<()> {
         self.event(event);
-        self.after_step()
+        self.worked()
     }
 
     fn after_step(&mut self) -> ControlFlow<()> {
-        if self.canceled() || self.terminated() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        self.worked()
     }
 }

@@ -1,8 +1,8 @@
 //! What worker and server say to each other.
 //!
-//! `GET /attempts/{id}/job` → [`Job`]; `POST /attempts/{id}/events` takes [`WorkerEvent`]s (none is a heartbeat) and answers
-//! [`Reply`]; `POST /attempts/{id}/completion` takes a [`Completion`]. Each with `Authorization: Bearer TOKEN`; 409 tells a
-//! worker that its attempt does not hold the run any more.
+//! `POST /attempts/{id}/job` takes a [`Hello`] and answers [`Job`]; `POST /attempts/{id}/events` takes a [`News`] and answers
+//! [`Reply`]; `POST /attempts/{id}/completion` takes a [`Completion`]. Each with `Authorization: Bearer TOKEN` and the program's
+//! version. 403 and 409 tell a worker that its attempt does not hold the run any more, 426 that the server is of another version.
 
 use std::path::PathBuf;
 
@@ -14,8 +14,20 @@ use crate::{
     training::Files,
 };
 
-/// The environment variable that carries a worker's token.
-pub const TOKEN_VARIABLE: &str = "TWOGRAIN_WORKER_TOKEN";
+/// The header with the program's version: worker and server must be of the same one.
+pub const VERSION_HEADER: &str = "twograin-version";
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Who a worker is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// By what its executor finds it again.
+    pub handle: String,
+    /// The machine's name.
+    pub host: String,
+}
 
 /// What a worker is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,7 +44,16 @@ pub struct Job {
     pub files: Files,
 }
 
-/// What a worker tells on the way.
+/// What a worker tells from time to time, also when there is nothing new.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct News {
+    /// Whether it has got further since it last told.
+    pub progressed: bool,
+    /// What happened.
+    pub events: Vec<WorkerEvent>,
+}
+
+/// What a worker tells on the way. Its log is a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum WorkerEvent {
@@ -40,11 +61,6 @@ pub enum WorkerEvent {
     Progress(Progress),
     /// An epoch is done.
     Epoch(EpochPoint),
-    /// A line for the log.
-    Log {
-        /// The line.
-        text: String,
-    },
 }
 
 /// What the server answers to events.
@@ -72,8 +88,11 @@ pub enum Completion {
     },
     /// Somebody asked for the run to stop.
     Canceled,
-    /// Somebody asked the process to end: another attempt goes on.
-    Released,
+    /// The process has to end, and nobody asked for the run to stop: another attempt goes on.
+    Released {
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 /// A file that an attempt left.

@@ -1,8 +1,9 @@
 //! Tells the server how it goes, from a thread of its own: training never waits for the network.
 
 use std::{
+    ops::ControlFlow,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError, Sender},
     },
@@ -12,7 +13,8 @@ use std::{
 
 use super::{
     client::{Client, ClientError},
-    protocol::WorkerEvent,
+    log,
+    protocol::{News, WorkerEvent},
 };
 use crate::{
     domain::{EpochPoint, Progress},
@@ -31,8 +33,7 @@ const EVALUATION_SHARE: f64 = 0.1;
 pub(super) struct Reporter {
     events: Option<Sender<WorkerEvent>>,
     thread: Option<JoinHandle<()>>,
-    cancel: Arc<AtomicBool>,
-    terminated: Arc<AtomicBool>,
+    flags: Arc<Flags>,
     start: Instant,
     epochs: usize,
     /// Share of the run that was over before the first step.
@@ -41,11 +42,25 @@ pub(super) struct Reporter {
     resumed: f64,
 }
 
+/// What the two threads tell each other.
+struct Flags {
+    /// Somebody asked for the run to stop.
+    cancel: AtomicBool,
+    /// The process was asked to end.
+    terminated: Arc<AtomicBool>,
+    /// Why the process has to end, where the server is the reason.
+    alone: OnceLock<String>,
+    /// It got further since the server was last told.
+    progressed: AtomicBool,
+}
+
 impl Reporter {
     pub fn start(client: Arc<Client>, terminated: Arc<AtomicBool>) -> Self {
         let (events, inbox) = mpsc::channel();
-        let cancel = Arc::new(AtomicBool::new(false));
-        let flag = cancel.clone();
+        let progressed = AtomicBool::new(false);
+        let flags = Flags { cancel: AtomicBool::new(false), terminated, alone: OnceLock::new(), progressed };
+        let flags = Arc::new(flags);
+        let shared = flags.clone();
         let thread = thread::spawn(move || {
             let mut open = true;
             while open {
@@ -61,55 +76,42 @@ impl Reporter {
                         }
                     }
                 }
-                match client.events(&batch) {
-                    Ok(reply) => flag.fetch_or(reply.cancel, Ordering::Relaxed),
-                    // Whoever does not hold its run any more, or nobody listens to, need not go on.
-                    Err(ClientError::NotHeld | ClientError::Unreachable(_)) => flag.fetch_or(true, Ordering::Relaxed),
-                    Err(error @ ClientError::Refused(_)) => {
-                        eprintln!("{error}");
-                        false
-                    }
-                };
+                open &= tell(&client, &shared, batch);
             }
         });
         let start = Instant::now();
-        Self {
-            events: Some(events),
-            thread: Some(thread),
-            cancel,
-            terminated,
-            start,
-            epochs: 1,
-            prepared: 0.0,
-            resumed: 0.0,
+        Self { events: Some(events), thread: Some(thread), flags, start, epochs: 1, prepared: 0.0, resumed: 0.0 }
+    }
+
+    /// Why the process has to end although the run is to go on, in words.
+    pub fn released(&self) -> Option<String> {
+        // Who asks for the run to stop may ask the process to end as well.
+        if self.flags.cancel.load(Ordering::Relaxed) {
+            return None;
         }
+        let asked = self.flags.terminated.load(Ordering::Relaxed).then(|| "it was asked to end (SIGTERM)".to_owned());
+        asked.or_else(|| self.flags.alone.get().cloned())
     }
 
-    /// Whether the run is to stop.
-    pub fn canceled(&self) -> bool {
-        self.cancel.load(Ordering::Relaxed)
-    }
-
-    /// Whether the process was asked to end.
-    pub fn terminated(&self) -> bool {
-        self.terminated.load(Ordering::Relaxed)
-    }
-
-    pub fn log(&self, text: String) {
-        self.send(WorkerEvent::Log { text });
+    /// A unit of work is done. Breaks when there is to be none after it.
+    pub fn worked(&self) -> ControlFlow<()> {
+        let Flags { cancel, terminated, alone, progressed } = &*self.flags;
+        progressed.store(true, Ordering::Relaxed);
+        let stop = cancel.load(Ordering::Relaxed) || terminated.load(Ordering::Relaxed) || alone.get().is_some();
+        if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     pub fn event(&mut self, event: TrainingEvent) {
         match event {
             TrainingEvent::Started { train_images, validation_images, test_images, parameters, epochs, .. } => {
                 self.epochs = epochs;
-                self.log(format!(
+                log(format!(
                     "{parameters} parameters; {train_images} images to learn from, {validation_images} for validation, \
                      {test_images} for the test"
                 ));
             }
             TrainingEvent::Resumed { epochs, step, ended } => {
-                self.log(match step {
+                log(match step {
                     0 => format!("goes on from the end of epoch {epochs}"),
                     step => format!("goes on from epoch {}, step {step}", epochs + 1),
                 });
@@ -117,7 +119,7 @@ impl Reporter {
                 // The curve is this attempt's alone.
                 ended.into_iter().filter_map(epoch_point).for_each(|point| self.send(WorkerEvent::Epoch(point)));
             }
-            TrainingEvent::Warning { text } => self.log(text),
+            TrainingEvent::Warning { text } => log(text),
             TrainingEvent::Features { done, total } => {
                 self.prepared = FEATURES_SHARE;
                 let fraction = FEATURES_SHARE * done as f64 / total.max(1) as f64;
@@ -133,7 +135,7 @@ impl Reporter {
             ended @ TrainingEvent::EpochEnded { .. } => {
                 let Some(point) = epoch_point(ended) else { return };
                 let shown = |value: Option<f64>| value.map_or("–".into(), |value| format!("{value:.3}"));
-                self.log(format!(
+                log(format!(
                     "epoch {}: loss {:.4}, validation loss {}, IA {}, coarse accuracy {}, {:.1} s",
                     point.epoch,
                     point.train_loss,
@@ -150,7 +152,13 @@ impl Reporter {
                 } else {
                     String::new()
                 };
-                self.log(format!("epoch {epoch} is kept; trained {trained}{all}"));
+                log(format!("epoch {epoch} is kept; trained {trained}{all}"));
+            }
+            TrainingEvent::Validating { epoch, done, total } => {
+                let training = 1.0 - EVALUATION_SHARE - self.prepared;
+                let fraction = self.prepared + training * epoch as f64 / self.epochs as f64;
+                let phase = format!("epoch {epoch} of {}: {done} of {total} validation images", self.epochs);
+                self.progress(phase, fraction, None, None);
             }
             TrainingEvent::Evaluating { split, done, total } => {
                 let fraction = 1.0 - EVALUATION_SHARE + EVALUATION_SHARE * done as f64 / total.max(1) as f64;
@@ -179,6 +187,32 @@ impl Reporter {
         if let Some(events) = &self.events {
             // The thread is gone only if it panicked, which ends the attempt in any case.
             let _ = events.send(event);
+        }
+    }
+}
+
+/// Tells the server what happened; whether there is one to go on telling.
+fn tell(client: &Client, flags: &Flags, events: Vec<WorkerEvent>) -> bool {
+    let progressed = flags.progressed.swap(false, Ordering::Relaxed);
+    match client.tell(&News { progressed, events }) {
+        Ok(reply) => {
+            flags.cancel.fetch_or(reply.cancel, Ordering::Relaxed);
+            true
+        }
+        // Whoever does not hold its run any more need not go on.
+        Err(ClientError::NotHeld) => {
+            flags.cancel.store(true, Ordering::Relaxed);
+            false
+        }
+        Err(error @ (ClientError::Unreachable { .. } | ClientError::Foreign(_))) => {
+            log(error.to_string());
+            // It is the first reason: the thread ends here.
+            let _ = flags.alone.set(error.to_string());
+            false
+        }
+        Err(error @ ClientError::Refused(_)) => {
+            log(error.to_string());
+            true
         }
     }
 }

@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use twograin::{
     dataset::coco::{Funnel, Imported, ImportedImage, ImportedSplit},
     domain::{
-        AttemptId, CoarseId, Counts, DatasetId, EpochPoint, FineId, Outcome, RunId, RunSpec, RunStatus, Split,
-        Submission, Tally, Taxonomy,
+        AttemptId, CoarseId, Counts, DatasetId, EpochPoint, FineId, Outcome, Progress, RunId, RunSpec, RunStatus,
+        Split, Submission, Tally, Taxonomy,
         spec::{Backbone, Objective},
     },
     error::Error,
     store::{Ending, NewDataset, NewOutcomes, OutcomeFilter, RunFilter, Store, StoreConfig, Submitted},
-    worker::protocol::{Artifact, ArtifactKind, WorkerEvent},
+    worker::protocol::{Artifact, ArtifactKind, News, WorkerEvent},
 };
 
 fn taxonomy() -> Taxonomy {
@@ -73,7 +73,8 @@ impl Fixture {
     }
 
     async fn claim(&self) -> Option<(RunId, AttemptId)> {
-        let claim = self.store.claim(3, "hash", Timestamp::now()).await.expect("claiming works");
+        let claim = self.store.claim(&[], (|_| 3, |_| "local"), "hash", Timestamp::now()).await;
+        let claim = claim.expect("claiming works");
         claim.map(|claim| (claim.run, claim.attempt))
     }
 
@@ -193,35 +194,51 @@ async fn a_worker_that_lost_its_run_cannot_write_any_more() {
     let (_, new) = fixture.claim().await.unwrap();
     assert_ne!(old, new);
 
-    let events = [WorkerEvent::Log { text: "from the past".into() }];
-    conflict(fixture.store.record(old, &events, now).await);
+    let news = at(0.5);
+    conflict(fixture.store.record(old, &news, now).await);
     conflict(fixture.store.succeed(old, 1, (&[], &[]), now).await);
     conflict(fixture.store.end(old, Ending::Canceled, now).await);
     assert_eq!(fixture.store.authorise(old, "hash").await.unwrap(), None);
-    assert!(!fixture.store.record(new, &events, now).await.unwrap());
-    assert_eq!(fixture.store.log(run, 10).await.unwrap().len(), 1);
+    assert!(!fixture.store.record(new, &news, now).await.unwrap());
+    assert_eq!(fixture.store.run(run).await.unwrap().progress.unwrap().fraction, 0.5);
+}
+
+/// What a worker tells that has done this share of a run.
+fn at(fraction: f64) -> News {
+    let progress =
+        Progress { phase: "training".into(), fraction, loss: None, images_per_second: None, seconds_left: None };
+    News { progressed: true, events: vec![WorkerEvent::Progress(progress)] }
 }
 
 #[tokio::test]
-async fn a_run_is_given_up_after_three_lost_attempts_but_not_for_stopped_servers() {
+async fn a_run_is_given_up_after_three_lost_attempts_that_got_no_further() {
     let fixture = fixture().await;
     let run = fixture.submit(1).await;
-    let endings = [
-        Ending::Released,
-        Ending::Lost("1".into()),
-        Ending::Released,
-        Ending::Released,
-        Ending::Lost("2".into()),
-        Ending::Lost("3".into()),
+    let lost = |reason: &str| Ending::Lost(reason.into());
+    let stopped = || Ending::Interrupted("the server was stopped".into());
+    let attempts = [
+        (0.2, lost("1")),
+        (0.2, lost("2")),
+        // This one got further than all before: it is the first one of its kind.
+        (0.3, lost("3")),
+        (0.0, lost("4")),
+        (0.1, stopped()),
+        (0.4, stopped()),
+        (0.0, stopped()),
+        (0.4, lost("5")),
+        (0.1, stopped()),
+        (0.3, lost("6")),
+        (0.4, lost("7")),
     ];
-    for ending in endings {
-        assert_eq!(fixture.status(run).await, RunStatus::Queued);
+    for (fraction, ending) in attempts {
+        assert_eq!(fixture.status(run).await, RunStatus::Queued, "before {ending:?}");
         let (_, attempt) = fixture.claim().await.unwrap();
+        fixture.store.record(attempt, &at(fraction), Timestamp::now()).await.unwrap();
         fixture.store.end(attempt, ending, Timestamp::now()).await.unwrap();
     }
     let row = fixture.store.run(run).await.unwrap();
     assert_eq!(row.status, RunStatus::Failed);
-    assert_eq!(row.error.as_deref(), Some("given up after 3 attempts; the last: 3"));
+    assert_eq!(row.error.as_deref(), Some("given up after 3 attempts that got no further; the last: 7"));
 }
 
 #[tokio::test]
@@ -237,7 +254,7 @@ async fn canceling_ends_a_queued_run_at_once_and_asks_a_running_one() {
     assert_eq!(fixture.store.cancel(running, now).await.unwrap(), Some(attempt));
     assert_eq!(fixture.status(running).await, RunStatus::Running);
     assert!(conflict(fixture.store.delete_run(running).await).contains("cancel it before deleting it"));
-    assert!(fixture.store.record(attempt, &[], now).await.unwrap(), "the worker is told");
+    assert!(fixture.store.record(attempt, &News::default(), now).await.unwrap(), "the worker is told");
     // It dies of it, in whatever way: that is a cancelation.
     fixture.store.end(attempt, Ending::Failed("killed".into()), now).await.unwrap();
     let row = fixture.store.run(running).await.unwrap();
@@ -260,7 +277,10 @@ async fn outcomes_are_recorded_whole_and_found_by_filter() {
         learning_rate: 0.1,
         seconds: 2.0,
     };
-    store.record(attempt, &[WorkerEvent::Epoch(point.clone())], now).await.unwrap();
+    store
+        .record(attempt, &News { progressed: true, events: vec![WorkerEvent::Epoch(point.clone())] }, now)
+        .await
+        .unwrap();
     assert_eq!(store.epochs(run).await.unwrap(), [point]);
 
     let weights = Artifact { kind: ArtifactKind::Weights, path: "weights.safetensors".into(), sha256: "a".repeat(64) };

@@ -124,21 +124,18 @@ impl TestServer {
         self.restart()
     }
 
-    /// The worker that runs, once there is one.
-    #[cfg(target_os = "linux")]
-    pub fn worker(&self) -> u32 {
-        let parent = format!("PPid:\t{}\n", self.process.id());
-        let is_child = |id: &u32| {
-            std::fs::read_to_string(format!("/proc/{id}/status")).is_ok_and(|status| status.contains(&parent))
-        };
+    /// The process of a run's latest attempt, once it has one.
+    pub fn worker(&self, run: i64) -> u32 {
         let start = Instant::now();
         loop {
-            let entries = std::fs::read_dir("/proc").expect("processes");
-            let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-            if let Some(worker) = ids.into_iter().find(is_child) {
-                return worker;
+            let (_, report) = self.get(&format!("/api/v1/runs/{run}"));
+            let attempt = report["attempts"].as_array().and_then(|attempts| attempts.last());
+            let owner =
+                attempt.filter(|attempt| attempt["exit"].is_null()).and_then(|attempt| attempt["owner"].as_str());
+            if let Some(process) = owner.and_then(|owner| owner.strip_prefix("process ")?.split(' ').next()) {
+                return process.parse().expect("a number");
             }
-            assert!(start.elapsed() < Duration::from_secs(30), "there is no worker");
+            assert!(start.elapsed() < Duration::from_secs(30), "there is no worker: {report}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

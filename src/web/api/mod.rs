@@ -27,6 +27,7 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/indices", get(runs::indices))
         .route("/runs/{id}/outcomes", get(runs::outcomes))
         .route("/runs/{id}/labels", get(runs::labels))
+        .route("/runs/{id}/log", get(runs::log))
         .route("/runs/{id}/events", get(runs::events_of_one))
         .route("/sweeps", post(sweeps::create))
         .route("/transitions", get(runs::transitions))

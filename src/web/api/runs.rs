@@ -81,6 +81,13 @@ pub async fn labels(
     Ok(Json(reports.labels(run, &query).await?))
 }
 
+/// As text, a file to keep.
+pub async fn log(State(reports): State<Reports>, Path(run): Path<RunId>) -> Result<impl IntoResponse, Problem> {
+    let name = format!("inline; filename=\"twograin-run-{run}.log\"");
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()), (header::CONTENT_DISPOSITION, name)];
+    Ok((headers, reports.log(run).await?))
+}
+
 pub async fn transitions(
     State(reports): State<Reports>,
     Query(query): Query<TransitionsQuery>,

@@ -341,6 +341,23 @@ fn a_checkpoint_that_cannot_be_written_costs_no_run() {
 }
 
 #[test]
+fn a_run_that_is_stopped_while_it_looks_at_the_validation_images_trains_no_step_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 48);
+    let spec = spec(Backbone::ResNetTiny, Objective::TopKSoftmax, |_| {});
+    let whole = made(folder.path().join("whole"));
+    let (expected, all) = Run { spec: spec.clone(), data: &data, folder: &whole, every: HOUR }.to_its_end(1);
+    let place = made(folder.path().join("stopped"));
+    let run = Run { spec, data: &data, folder: &place, every: HOUR };
+    let stop = |event: &TrainingEvent| matches!(event, TrainingEvent::Validating { epoch: 1, .. });
+    let mut first = Watch { at_event: Some(stop), ..Watch::default() };
+    assert!(run.attempt(1, &mut first).is_none());
+    let (found, second) = run.to_its_end(2);
+    assert_eq!((second.resumed(), first.steps + second.steps), (Some((0, first.steps)), all.steps));
+    assert!(found == expected);
+}
+
+#[test]
 fn a_run_that_is_stopped_after_training_trains_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path(), 48);

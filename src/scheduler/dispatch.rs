@@ -1,0 +1,235 @@
+//! Gives queued runs to workers wherever a slot is free, and takes up again what an earlier server began.
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tokio::{sync::watch, task::JoinSet};
+
+use super::{
+    Queue,
+    executor::{Executor, Handle, Order},
+    local::Local,
+    supervise::{Leave, Watched, supervise},
+};
+use crate::{
+    domain::{AttemptId, RunId, spec::Device},
+    error::{Error, Result},
+    store::{Claim, Ending},
+    worker::{
+        address::{self, Assignment},
+        process,
+        protocol::Hello,
+    },
+};
+
+/// What is wrong now may have passed by then.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Runs the queue until `stop` turns true.
+pub async fn run(queue: Queue, stop: watch::Receiver<bool>) {
+    let local = Arc::new(Local::default());
+    let mut dispatcher = Dispatcher { queue, stop, local, tasks: JoinSet::new(), running: HashMap::new() };
+    let mut stop = dispatcher.stop.clone();
+    // Until it is known what runs, nothing is started: it might be started twice.
+    while let Err(error) = dispatcher.take_up().await {
+        tracing::error!(error = ?error, "what the last server left is not known yet; again in 5 s");
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+    while !*stop.borrow() {
+        let trouble = match dispatcher.fill_slots().await {
+            Ok(()) => false,
+            Err(error) => {
+                tracing::error!(error = ?error, "the queue cannot go on; it tries again in 5 s");
+                true
+            }
+        };
+        tokio::select! {
+            () = dispatcher.queue.shared.submitted.notified(), if !trouble => {}
+            () = tokio::time::sleep(PAUSE), if trouble => {}
+            Some(ended) = dispatcher.tasks.join_next() => dispatcher.over(ended),
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+    while let Some(ended) = dispatcher.tasks.join_next().await {
+        dispatcher.over(ended);
+    }
+}
+
+struct Dispatcher {
+    queue: Queue,
+    stop: watch::Receiver<bool>,
+    local: Arc<Local>,
+    /// One for each attempt that is under way.
+    tasks: JoinSet<AttemptId>,
+    running: HashMap<AttemptId, Device>,
+}
+
+impl Dispatcher {
+    /// Watches the attempts that an earlier server began: their workers may be alive.
+    async fn take_up(&mut self) -> Result<()> {
+        for underway in self.queue.store.underway().await? {
+            tracing::info!(run = %underway.run, handle = underway.handle, "was under way; its worker is looked for");
+            self.queue.shared.contacts.begin(underway.attempt, underway.cancel);
+            let handle = underway.handle.map(Handle);
+            self.watch(
+                Watched { run: underway.run, attempt: underway.attempt, handle },
+                underway.device,
+                self.local.clone(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Starts queued runs until no slot is free, or none waits.
+    async fn fill_slots(&mut self) -> Result<()> {
+        loop {
+            let full = self.queue.shared.settings.slots.full(self.running.values().copied());
+            let token = token();
+            let by = (|device| self.threads(device), |_| "local");
+            let claim = self.queue.store.claim(&full, by, &hash(&token), Timestamp::now()).await?;
+            let Some(claim) = claim else { return Ok(()) };
+            self.queue.shared.contacts.begin(claim.attempt, false);
+            self.queue.changed(claim.run);
+            let local = self.local.clone();
+            match start(&self.queue, &claim, token, &*local).await {
+                Ok(handle) => {
+                    let watched = Watched { run: claim.run, attempt: claim.attempt, handle: Some(handle) };
+                    self.watch(watched, claim.device, local);
+                }
+                Err(error) => {
+                    // Not the run's fault: it waits until workers can be started again.
+                    let ending = Ending::Interrupted(format!("the worker could not be started: {error}"));
+                    end(&self.queue, claim.run, claim.attempt, ending, &self.stop).await;
+                    return Err(Error::internal("a worker could not be started", error));
+                }
+            }
+        }
+    }
+
+    /// What a specification's 0 threads mean: the processors, shared among the slots.
+    fn threads(&self, device: Device) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        match device {
+            Device::Cpu => (processors / self.queue.shared.settings.slots.of(device).max(1)).max(1),
+            Device::Cuda(_) => processors,
+        }
+    }
+
+    fn watch<E: Executor>(&mut self, watched: Watched, device: Device, executor: Arc<E>) {
+        let (queue, mut stop) = (self.queue.clone(), self.stop.clone());
+        let (run, attempt) = (watched.run, watched.attempt);
+        let leave = if queue.shared.settings.keep_workers { Leave::Alone } else { Leave::Stop };
+        self.running.insert(attempt, device);
+        self.tasks.spawn(async move {
+            if let Some(ending) = supervise(&queue, &*executor, watched, (leave, &mut stop)).await {
+                end(&queue, run, attempt, ending, &stop).await;
+            }
+            queue.shared.contacts.end(attempt);
+            queue.changed(run);
+            attempt
+        });
+    }
+
+    fn over(&mut self, ended: std::result::Result<AttemptId, tokio::task::JoinError>) {
+        match ended {
+            Ok(attempt) => {
+                self.running.remove(&attempt);
+            }
+            // Its slot stays taken until the server restarts and looks for the worker.
+            Err(error) => tracing::error!(%error, "an attempt is not watched any more"),
+        }
+    }
+}
+
+/// Starts the worker of a claimed run.
+async fn start(queue: &Queue, claim: &Claim, token: String, executor: &impl Executor) -> io::Result<Handle> {
+    let assignment = Assignment {
+        attempt: claim.attempt,
+        token,
+        server: queue.shared.settings.server_file.clone(),
+        patience: queue.shared.settings.limits.patience.as_secs(),
+    };
+    let file = queue.store.assignment_file(claim.attempt).await.map_err(io::Error::other)?;
+    write(&file, &assignment).await?;
+    let order = Order {
+        run: claim.run,
+        attempt: claim.attempt,
+        program: program()?,
+        arguments: vec![OsString::from("worker"), file.into()],
+        log: queue.store.log_file(claim.attempt).await.map_err(io::Error::other)?,
+        device: claim.device,
+        threads: claim.threads,
+    };
+    let handle = executor.start(&order).await?;
+    tracing::info!(run = %claim.run, %handle, "starts");
+    let worker = Hello { handle: handle.0.clone(), host: process::host() };
+    if let Err(error) = queue.store.introduce(claim.attempt, &worker).await {
+        // The worker says it again.
+        tracing::warn!(error = ?error, run = %claim.run, "a worker's number was not recorded");
+    }
+    Ok(handle)
+}
+
+async fn write(file: &Path, assignment: &Assignment) -> io::Result<()> {
+    let (file, assignment) = (file.to_owned(), assignment.clone());
+    tokio::task::spawn_blocking(move || {
+        file.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        address::write(&file, &assignment)
+    })
+    .await
+    .map_err(io::Error::other)?
+}
+
+/// This very program, also after its file was replaced by a newer one.
+fn program() -> io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() { Ok(running.into()) } else { std::env::current_exe() }
+}
+
+/// Records the end of an attempt, again and again while the database does not take it: a run that nobody watches must not stay
+/// running. When the server stops, the next one sees to it.
+async fn end(queue: &Queue, run: RunId, attempt: AttemptId, ending: Ending, stop: &watch::Receiver<bool>) {
+    let reason = match &ending {
+        Ending::Failed(reason) | Ending::Lost(reason) | Ending::Interrupted(reason) => reason,
+        Ending::Canceled => "canceled",
+    };
+    queue.store.note(attempt, reason, Timestamp::now()).await;
+    loop {
+        match queue.store.end(attempt, ending.clone(), Timestamp::now()).await {
+            // In a conflict the worker told the end itself, as it should.
+            Ok(()) | Err(Error::Conflict(_)) => break,
+            Err(error) if *stop.borrow() => {
+                tracing::error!(error = ?error, %run, "the end of an attempt was not recorded");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(error = ?error, %run, "the end of an attempt was not recorded; again in 1 s")
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    if let Err(error) = queue.store.drop_messages(attempt).await {
+        tracing::warn!(error = ?error, %run, "files of an attempt were not deleted");
+    }
+    // Its turn may come at once.
+    queue.shared.submitted.notify_one();
+}
+
+fn token() -> String {
+    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
+}
+
+pub(super) fn hash(token: &str) -> String {
+    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+}
