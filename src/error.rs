@@ -38,8 +38,24 @@ impl Error {
     }
 }
 
+/// SQLite's primary result codes of what the machine is to blame for: <https://sqlite.org/rescode.html>.
+const TROUBLES: [(i32, &str); 5] = [
+    (5, "another program has locked the database"),
+    (6, "another program has locked the database"),
+    (8, "the database cannot be written any more"),
+    (10, "the disk of the database cannot be read or written"),
+    (13, "the disk of the database is full"),
+];
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        Self::internal("the database refused", error)
+        let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+        match TROUBLES.iter().find(|(primary, _)| code.is_some_and(|code| code & 0xff == *primary)) {
+            Some((_, trouble)) => {
+                tracing::error!(%error, "{trouble}");
+                Self::Busy(format!("{trouble}; nothing was changed: try again when that is mended"))
+            }
+            None => Self::internal("the database refused", error),
+        }
     }
 }

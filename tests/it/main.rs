@@ -5,6 +5,7 @@ mod browser;
 mod cli;
 mod dataset;
 mod experiment;
+mod faults;
 mod journey;
 mod pages;
 mod reports;

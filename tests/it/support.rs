@@ -46,13 +46,51 @@ pub fn twograin() -> Command {
     command
 }
 
-/// `twograin serve` in a process of its own, on a data directory of its own; both end with it.
+/// `twograin serve` in a process of its own, on a data directory of its own; both end with it, and the workers too.
 pub struct TestServer {
     /// Such as `http://127.0.0.1:40123`.
     pub url: String,
     /// The data directory.
     pub data: tempfile::TempDir,
     process: Child,
+    launch: Launch,
+}
+
+/// How a server is started, and started again.
+#[derive(Clone, Default)]
+pub struct Launch {
+    /// Flags beside the usual ones.
+    pub flags: Vec<String>,
+    /// A program with arguments that starts the server, such as one that changes its surroundings.
+    pub through: Vec<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// With these flags.
+    pub fn with(flags: &[&str]) -> Self {
+        Self { flags: flags.iter().map(|flag| (*flag).to_owned()).collect(), ..Self::default() }
+    }
+
+    fn command(&self, data: &Path) -> Command {
+        let own = twograin();
+        let mut command = match self.through.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(own.get_program());
+                // What is taken out of the environment.
+                for (name, _) in own.get_envs() {
+                    command.env_remove(name);
+                }
+                command
+            }
+            None => own,
+        };
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).args(&self.flags);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
 }
 
 impl TestServer {
@@ -63,16 +101,16 @@ impl TestServer {
 
     /// A server on this data directory.
     pub fn start(data: tempfile::TempDir) -> Self {
-        let mut command = twograin();
+        Self::launch(data, Launch::default())
+    }
+
+    /// A server on this data directory, started so.
+    pub fn launch(data: tempfile::TempDir, launch: Launch) -> Self {
+        let mut command = launch.command(data.path());
         // As a shell starts a program: in a process group of its own.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut process = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("the server starts");
         let mut lines = BufReader::new(process.stdout.take().expect("standard output is piped")).lines();
         let mut said = Vec::new();
         let url = loop {
@@ -83,16 +121,25 @@ impl TestServer {
             }
             said.push(line);
         };
-        Self { url, data, process }
+        Self { url, data, process, launch }
     }
 
     /// A server with a small drawn data set called `scenes`; its images are in `images/` of the data directory.
     pub fn with_scenes() -> Self {
+        Self::start(Self::scenes())
+    }
+
+    /// The same, started so.
+    pub fn with_scenes_and(launch: Launch) -> Self {
+        Self::launch(Self::scenes(), launch)
+    }
+
+    fn scenes() -> tempfile::TempDir {
         let data = tempfile::tempdir().expect("a temporary directory");
         let config = ScenesConfig { train: 60, test: 24, side: 40, seed: 9 };
         let files = scenes::generate(&data.path().join("images"), &config, &|_, _| {}).expect("scenes");
         import("scenes", data.path(), &files.train, &files.test);
-        Self::start(data)
+        data
     }
 
     /// A server with [`Self::with_scenes`]' data set, a run of each objective that succeeded, and one that was canceled.
@@ -117,11 +164,18 @@ impl TestServer {
 
     /// Ends the server as Ctrl-C in a terminal would, and starts another one on the same data directory.
     #[cfg(unix)]
-    pub fn interrupt_and_restart(self) -> Self {
+    pub fn interrupt_and_restart(mut self) -> Self {
+        self.interrupt();
+        self.restart()
+    }
+
+    /// Ends the server as Ctrl-C in a terminal would, and waits for its end.
+    #[cfg(unix)]
+    pub fn interrupt(&mut self) {
         let group = format!("-{}", self.process.id());
         let sent = Command::new("kill").args(["-INT", "--", &group]).status().expect("kill is there");
         assert!(sent.success(), "the signal was not sent");
-        self.restart()
+        self.process.wait().expect("the server ends");
     }
 
     /// The process of a run's latest attempt, once it has one.
@@ -142,14 +196,37 @@ impl TestServer {
 
     /// Ends the server as a crash would, and starts another one on the same data directory.
     pub fn crash_and_restart(mut self) -> Self {
-        self.process.kill().expect("the server can be killed");
+        self.crash();
         self.restart()
     }
 
-    fn restart(mut self) -> Self {
+    /// Ends the server as a crash would.
+    pub fn crash(&mut self) {
+        self.process.kill().expect("the server can be killed");
         self.process.wait().expect("the server ends");
+    }
+
+    /// Starts another server on the same data directory as this one, which has ended.
+    pub fn restart(mut self) -> Self {
         let data = std::mem::replace(&mut self.data, tempfile::tempdir().expect("a temporary directory"));
-        Self::start(data)
+        Self::launch(data, self.launch.clone())
+    }
+
+    /// The server's process.
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The workers on this data directory, whoever started them.
+    #[cfg(target_os = "linux")]
+    pub fn workers(&self) -> Vec<u32> {
+        let entries = std::fs::read_dir("/proc").expect("processes");
+        let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let assignment = format!("\0worker\0{}/", self.data.path().display());
+        let is_ours = |id: &u32| {
+            std::fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains(&assignment))
+        };
+        ids.filter(is_ours).collect()
     }
 
     /// `GET` of a path: status and JSON.
@@ -220,5 +297,10 @@ impl Drop for TestServer {
         // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // They would look for a server that will not come.
+        #[cfg(target_os = "linux")]
+        for worker in self.workers() {
+            let _ = Command::new("kill").args(["-KILL", &worker.to_string()]).stderr(Stdio::null()).status();
+        }
     }
 }
