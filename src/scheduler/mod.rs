@@ -1,7 +1,9 @@
 //! The queue at work: takes runs in order of submission, gives each to a worker process, and records how it ended.
 
+pub mod executor;
 mod local;
 mod results;
+pub mod slurm;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
