@@ -3,10 +3,13 @@
 use std::{
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
 use clap::{Args, builder::FalseyValueParser};
+
+use crate::domain::{SlurmOptions, spec::Device};
 
 /// What the server runs with. A value is valid: an address that needs `--insecure` came with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +18,12 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where workers report: token-protected endpoints and nothing else. Port 0: any free one.
     pub worker_listen: SocketAddr,
+    /// Where workers on other machines find that address; without it, at the address itself.
+    pub worker_url: Option<String>,
+    /// What starts the workers.
+    pub executors: Executors,
+    /// What jobs ask of Slurm where their run asks for nothing else.
+    pub slurm: SlurmOptions,
     /// Where everything is kept.
     pub data: DataConfig,
     /// What the features of frozen backbones may take on disk, in bytes.
@@ -23,6 +32,75 @@ pub struct Config {
     pub checkpoint_every: Duration,
     /// Whether an address that other machines reach was allowed explicitly.
     pub insecure: bool,
+}
+
+/// What starts the workers of each class of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Executors {
+    /// Of runs on the processor.
+    pub cpu: ExecutorKind,
+    /// Of runs on GPUs.
+    pub cuda: ExecutorKind,
+}
+
+/// What starts workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExecutorKind {
+    /// The server, on its machine.
+    #[default]
+    Local,
+    /// Slurm, as jobs of its cluster.
+    Slurm,
+}
+
+impl Executors {
+    /// The one for a device.
+    pub fn of(self, device: Device) -> ExecutorKind {
+        match device {
+            Device::Cpu => self.cpu,
+            Device::Cuda(_) => self.cuda,
+        }
+    }
+
+    /// Whether some workers are jobs of Slurm.
+    pub fn any_slurm(self) -> bool {
+        [self.cpu, self.cuda].contains(&ExecutorKind::Slurm)
+    }
+}
+
+impl FromStr for Executors {
+    type Err = String;
+
+    /// `slurm`, or `cpu=local,cuda=slurm`; a class that is left out is local.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let kind = |name: &str| match name {
+            "local" => Ok(ExecutorKind::Local),
+            "slurm" => Ok(ExecutorKind::Slurm),
+            _ => Err(format!(
+                "“{text}” is not local, slurm, or one for each class of devices, such as cpu=local,cuda=slurm"
+            )),
+        };
+        if !text.contains('=') {
+            return kind(text.trim()).map(|kind| Self { cpu: kind, cuda: kind });
+        }
+        let (mut cpu, mut cuda) = (None, None);
+        for part in text.split(',') {
+            let (class, name) = part.trim().split_once('=').unwrap_or((part, ""));
+            let place = match class {
+                "cpu" => &mut cpu,
+                "cuda" => &mut cuda,
+                _ => {
+                    return Err(format!(
+                        "“{class}” is not a class of devices; there are cpu and cuda, as in cpu=local,cuda=slurm"
+                    ));
+                }
+            };
+            if place.replace(kind(name)?).is_some() {
+                return Err(format!("“{text}” says twice what {class} is"));
+            }
+        }
+        Ok(Self { cpu: cpu.unwrap_or_default(), cuda: cuda.unwrap_or_default() })
+    }
 }
 
 /// Where everything is kept, as flags.
@@ -59,6 +137,25 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS", env = "TWOGRAIN_WORKER_LISTEN", default_value = "127.0.0.1:0", value_parser = address)]
     worker_listen: SocketAddr,
 
+    /// Where workers on other machines find --worker-listen, such as http://head:8081 [default: its address]
+    #[arg(long, value_name = "URL", env = "TWOGRAIN_WORKER_URL", value_parser = worker_url)]
+    worker_url: Option<String>,
+
+    /// What starts training processes: local (this server, on its machine), slurm (jobs of a cluster), or one for each class of devices
+    ///
+    /// cpu=local,cuda=slurm trains on the processor here and on GPUs in the cluster. Slurm needs its commands on this machine, the
+    /// data directory on a file system that the nodes share, and --worker-listen and --worker-url where nodes reach them.
+    #[arg(long, value_name = "EXECUTOR", env = "TWOGRAIN_EXECUTOR", default_value = "local")]
+    executor: Executors,
+
+    /// What jobs ask of Slurm where their run asks for nothing else
+    ///
+    /// partition, account, gres, memory, time and cpus, and options of sbatch, as in
+    /// partition=gpu,time=2:00:00,memory=16G,gres=gpu:1,--qos=high. Twograin sets outputs, environment and signals itself.
+    #[arg(long, value_name = "KEY=VALUE,…", env = "TWOGRAIN_SLURM", default_value = "", hide_default_value = true,
+          value_parser = SlurmOptions::of_configuration)]
+    slurm: SlurmOptions,
+
     /// Disk space for the features of frozen backbones, in GiB, so that other runs on the same weights need not compute them again
     #[arg(long, value_name = "GIB", env = "TWOGRAIN_FEATURE_CACHE", default_value_t = 4)]
     feature_cache: u32,
@@ -80,7 +177,17 @@ impl TryFrom<ServeArgs> for Config {
     type Error = String;
 
     fn try_from(args: ServeArgs) -> Result<Self, String> {
-        let ServeArgs { listen, data, worker_listen, feature_cache, checkpoint_minutes, insecure } = args;
+        let ServeArgs {
+            listen,
+            data,
+            worker_listen,
+            worker_url,
+            executor,
+            slurm,
+            feature_cache,
+            checkpoint_minutes,
+            insecure,
+        } = args;
         if !listen.ip().is_loopback() && !insecure {
             return Err(format!(
                 "--listen {listen} can be reached from other machines, and there are no accounts yet: everyone who reaches it \
@@ -88,10 +195,38 @@ impl TryFrom<ServeArgs> for Config {
                  who is there"
             ));
         }
+        if executor.any_slurm() && worker_listen.ip().is_unspecified() && worker_url.is_none() {
+            return Err(format!(
+                "--executor slurm: jobs cannot find the server at {worker_listen}; add --worker-url http://HOST:{}, with a \
+                 name of this machine that the nodes know",
+                worker_listen.port()
+            ));
+        }
         let feature_cache_bytes = u64::from(feature_cache) << 30;
         let checkpoint_every = Duration::from_secs(60 * u64::from(checkpoint_minutes));
-        Ok(Self { listen, worker_listen, data, feature_cache_bytes, checkpoint_every, insecure })
+        Ok(Self {
+            listen,
+            worker_listen,
+            worker_url,
+            executors: executor,
+            slurm,
+            data,
+            feature_cache_bytes,
+            checkpoint_every,
+            insecure,
+        })
     }
+}
+
+/// An address of HTTP, without the slash at its end.
+fn worker_url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).ok().filter(|url| {
+        let plain = url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
+        url.scheme() == "http" && url.has_host() && plain
+    });
+    let url =
+        url.ok_or_else(|| format!("“{text}” is not an address such as http://head:8081; workers speak HTTP alone"))?;
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// `127.0.0.1:8080`, `[::1]:8080` or `localhost:8080`; of a name's several addresses an IPv4 one is preferred.
@@ -132,6 +267,41 @@ mod tests {
             assert!(config(&["--listen", open]).unwrap_err().contains("there are no accounts yet"), "{open}");
             assert_eq!(config(&["--listen", open, "--insecure"]).unwrap().listen, open.parse().unwrap());
         }
+    }
+
+    #[test]
+    fn each_class_of_devices_has_its_executor() {
+        let executors = |text: &str| config(&["--executor", text]).map(|config| config.executors);
+        let (local, slurm) = (ExecutorKind::Local, ExecutorKind::Slurm);
+        assert_eq!(config(&[]).unwrap().executors, Executors { cpu: local, cuda: local });
+        assert_eq!(executors("slurm"), Ok(Executors { cpu: slurm, cuda: slurm }));
+        let mixed = executors("cpu=local, cuda=slurm").unwrap();
+        assert_eq!((mixed.of(Device::Cpu), mixed.of(Device::Cuda(1)), mixed.any_slurm()), (local, slurm, true));
+        assert_eq!(executors("cpu=slurm"), Ok(Executors { cpu: slurm, cuda: local }));
+        for (wrong, says) in [
+            ("pbs", "“pbs” is not local, slurm"),
+            ("cpu=pbs", "is not local, slurm"),
+            ("tpu=slurm", "“tpu” is not a class of devices"),
+            ("cpu=local,cpu=slurm", "says twice what cpu is"),
+        ] {
+            let error = executors(wrong).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn jobs_of_a_cluster_are_told_where_the_server_is() {
+        let slurm = ["--executor", "slurm", "--worker-listen", "0.0.0.0:8081"];
+        assert!(config(&slurm).unwrap_err().contains("add --worker-url http://HOST:8081"));
+        let config = |extra: &[&str]| config(&[&slurm, extra].concat());
+        let told = config(&["--worker-url", "http://head:8081/", "--slurm", "partition=gpu,--exclusive"]).unwrap();
+        assert_eq!(told.worker_url.as_deref(), Some("http://head:8081"));
+        assert_eq!(told.slurm.to_string(), "partition=gpu,--exclusive");
+        for wrong in ["head:8081", "https://head:8081", "http://", "http://head/?a=b", "http://me:secret@head"] {
+            assert!(config(&["--worker-url", wrong]).unwrap_err().contains("is not an address such as"), "{wrong}");
+        }
+        let ours = config(&["--worker-url", "http://head", "--slurm", "--export=ALL"]).unwrap_err();
+        assert!(ours.contains("Twograin sets --export itself"), "{ours}");
     }
 
     #[test]
