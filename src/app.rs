@@ -14,7 +14,7 @@ use crate::{
     demo,
     error::{Error, Result},
     report::Reports,
-    scheduler::{self, Queue, Settings},
+    scheduler::{self, Queue, Settings, Slurm},
     services::{Activity, Images, Predictor, Services, Weights},
     store::{Store, StoreConfig},
     web,
@@ -57,13 +57,16 @@ impl Server {
         };
         let (address, worker_address) = (local(&pages)?, local(&workers)?);
 
+        if config.executors.any_slurm() {
+            Slurm::new(config.slurm.clone()).check().await.map_err(|error| Error::Invalid(error.to_string()))?;
+        }
         let lock = lock(&config.data)?;
         let store = StoreConfig { data_dir: config.data.data_dir.clone(), database: config.data.database.clone() };
         let store = Store::open(&store).await?;
         let server_file = ServerRecord::path(store.data_dir());
         let record = ServerRecord {
             url: format!("http://{address}"),
-            workers: format!("http://{worker_address}"),
+            workers: config.worker_url.clone().unwrap_or_else(|| format!("http://{worker_address}")),
             host: process::host(),
             process: std::process::id(),
             version: VERSION.into(),
@@ -75,6 +78,8 @@ impl Server {
             feature_cache_bytes: config.feature_cache_bytes,
             checkpoint_every: config.checkpoint_every,
             slots: config.slots.clone(),
+            executors: config.executors,
+            slurm: config.slurm.clone(),
             limits: config.limits,
             keep_workers: config.keep_workers,
             server_file,

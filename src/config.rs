@@ -8,7 +8,10 @@ use std::{
 
 use clap::{Args, builder::FalseyValueParser};
 
-use crate::scheduler::{Limits, Slots};
+use crate::{
+    domain::SlurmOptions,
+    scheduler::{Executors, Limits, Slots},
+};
 
 /// What the server runs with. A value is valid: an address that needs `--insecure` came with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,12 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where workers report: token-protected endpoints and nothing else. Port 0: any free one.
     pub worker_listen: SocketAddr,
+    /// Where workers on other machines find that address; without it, at the address itself.
+    pub worker_url: Option<String>,
+    /// What starts the workers.
+    pub executors: Executors,
+    /// What jobs ask of Slurm where their run asks for nothing else.
+    pub slurm: SlurmOptions,
     /// Where everything is kept.
     pub data: DataConfig,
     /// What the features of frozen backbones may take on disk, in bytes.
@@ -66,6 +75,25 @@ pub struct ServeArgs {
     /// Serves endpoints for workers alone, each protected by a token that a training process gets when it is started.
     #[arg(long, value_name = "ADDRESS", env = "TWOGRAIN_WORKER_LISTEN", default_value = "127.0.0.1:0", value_parser = address)]
     worker_listen: SocketAddr,
+
+    /// Where workers on other machines find --worker-listen, such as http://head:8081 [default: its address]
+    #[arg(long, value_name = "URL", env = "TWOGRAIN_WORKER_URL", value_parser = worker_url)]
+    worker_url: Option<String>,
+
+    /// What starts training processes: local (this server, on its machine), slurm (jobs of a cluster), or one for each class of devices
+    ///
+    /// cpu=local,cuda=slurm trains on the processor here and on GPUs in the cluster. Slurm needs its commands on this machine, the
+    /// data directory on a file system that the nodes share, and --worker-listen and --worker-url where nodes reach them.
+    #[arg(long, value_name = "EXECUTOR", env = "TWOGRAIN_EXECUTOR", default_value = "local")]
+    executor: Executors,
+
+    /// What jobs ask of Slurm where their run asks for nothing else
+    ///
+    /// partition, account, gres, memory, time and cpus, and options of sbatch, as in
+    /// partition=gpu,time=2:00:00,memory=16G,gres=gpu:1,--qos=high. Twograin sets outputs, environment and signals itself.
+    #[arg(long, value_name = "KEY=VALUE,…", env = "TWOGRAIN_SLURM", default_value = "", hide_default_value = true,
+          value_parser = SlurmOptions::of_configuration)]
+    slurm: SlurmOptions,
 
     /// Disk space for the features of frozen backbones, in GiB, so that other runs on the same weights need not compute them again
     #[arg(long, value_name = "GIB", env = "TWOGRAIN_FEATURE_CACHE", default_value_t = 4)]
@@ -124,6 +152,9 @@ impl TryFrom<ServeArgs> for Config {
             patience,
             lost_after,
             stalled_after,
+            worker_url,
+            executor,
+            slurm,
             insecure,
         } = args;
         if !listen.ip().is_loopback() && !insecure {
@@ -131,6 +162,13 @@ impl TryFrom<ServeArgs> for Config {
                 "--listen {listen} can be reached from other machines, and there are no accounts yet: everyone who reaches it \
                  could read and delete everything; listen on 127.0.0.1, or add --insecure if something in front of it asks \
                  who is there"
+            ));
+        }
+        if executor.any_slurm() && worker_listen.ip().is_unspecified() && worker_url.is_none() {
+            return Err(format!(
+                "--executor slurm: jobs cannot find the server at {worker_listen}; add --worker-url http://HOST:{}, with a \
+                 name of this machine that the nodes know",
+                worker_listen.port()
             ));
         }
         let feature_cache_bytes = u64::from(feature_cache) << 30;
@@ -153,9 +191,23 @@ impl TryFrom<ServeArgs> for Config {
             slots,
             limits,
             keep_workers,
+            worker_url,
+            executors: executor,
+            slurm,
             insecure,
         })
     }
+}
+
+/// An address of HTTP, without the slash at its end.
+fn worker_url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).ok().filter(|url| {
+        let plain = url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
+        url.scheme() == "http" && url.has_host() && plain
+    });
+    let url =
+        url.ok_or_else(|| format!("“{text}” is not an address such as http://head:8081; workers speak HTTP alone"))?;
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// `127.0.0.1:8080`, `[::1]:8080` or `localhost:8080`; of a name's several addresses an IPv4 one is preferred.
@@ -196,6 +248,21 @@ mod tests {
             assert!(config(&["--listen", open]).unwrap_err().contains("there are no accounts yet"), "{open}");
             assert_eq!(config(&["--listen", open, "--insecure"]).unwrap().listen, open.parse().unwrap());
         }
+    }
+
+    #[test]
+    fn jobs_of_a_cluster_are_told_where_the_server_is() {
+        let slurm = ["--executor", "slurm", "--worker-listen", "0.0.0.0:8081"];
+        assert!(config(&slurm).unwrap_err().contains("add --worker-url http://HOST:8081"));
+        let config = |extra: &[&str]| config(&[&slurm, extra].concat());
+        let told = config(&["--worker-url", "http://head:8081/", "--slurm", "partition=gpu,--exclusive"]).unwrap();
+        assert_eq!(told.worker_url.as_deref(), Some("http://head:8081"));
+        assert_eq!(told.slurm.to_string(), "partition=gpu,--exclusive");
+        for wrong in ["head:8081", "https://head:8081", "http://", "http://head/?a=b", "http://me:secret@head"] {
+            assert!(config(&["--worker-url", wrong]).unwrap_err().contains("is not an address such as"), "{wrong}");
+        }
+        let ours = config(&["--worker-url", "http://head", "--slurm", "--export=ALL"]).unwrap_err();
+        assert!(ours.contains("Twograin sets --export itself"), "{ours}");
     }
 
     #[test]

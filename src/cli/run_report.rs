@@ -61,6 +61,9 @@ fn facts(run: &RunReport) -> Table {
     if !run.note.is_empty() {
         table.fact("note", run.note.replace('\n', " "));
     }
+    if !run.slurm.is_empty() {
+        table.fact("slurm", run.slurm.to_string());
+    }
     if let Some(last) = run.epochs.last() {
         let validation = last.validation_loss.map_or_else(String::new, |loss| format!(", on validation {loss:.4}"));
         table.fact("last epoch", format!("{}: loss {:.4}{validation}", last.epoch, last.train_loss));

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
+use crate::domain::SlurmOptions;
 use crate::domain::spec::{
     Augmentation, Backbone, CoarseInput, Device, FocalAlpha, Keep, Objective, Optimizer, Sampling, Schedule, Unfreeze,
 };
@@ -156,6 +157,13 @@ pub struct SubmitArgs {
     /// Where it runs: cpu, or cuda:0, cuda:1, … with a build that has CUDA [default: cpu]
     #[arg(long, value_name = "DEVICE", help_heading = MACHINE)]
     device: Option<Device>,
+
+    /// What its jobs ask of a Slurm cluster, where the server runs them on one [default: what the server's --slurm says]
+    ///
+    /// partition, account, gres, memory, time and cpus, and harmless options of sbatch, as in
+    /// partition=gpu,time=2:00:00,memory=16G,gres=gpu:1,--qos=high. What is left out is as the server's --slurm says.
+    #[arg(long, value_name = "KEY=VALUE,…", help_heading = MACHINE)]
+    slurm: Option<SlurmOptions>,
 }
 
 const TRAINING: &str = "Training";
@@ -238,6 +246,8 @@ mod tests {
         assert_eq!((&body["epochs"], &body["tags"][1], &body["device"]), (&3.into(), &"b".into(), &"cuda:0".into()));
         let options = self::body(&["--nesterov", "--focal-alpha", "hot dog=2,person=0.5", "--clip-norm", "1"]);
         assert_eq!((&options["nesterov"], &options["focal_alpha"]["hot dog"]), (&true.into(), &2.0.into()));
+        let slurm = self::body(&["--slurm", "partition=gpu,cpus=4"]);
+        assert_eq!((&slurm["slurm"]["partition"], &slurm["slurm"]["cpus"]), (&"gpu".into(), &4.into()));
         assert!(std::path::Path::new(body["initial_weights"].as_str().unwrap()).is_absolute());
         assert!(serde_json::from_value::<Submission>(Value::Object(body)).is_ok());
         assert_eq!(self::body(&["--initial-weights", "resnet34.tv_in1k"])["initial_weights"], "resnet34.tv_in1k");

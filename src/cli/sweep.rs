@@ -49,8 +49,8 @@ impl FromStr for Varied {
     fn from_str(text: &str) -> Result<Self, String> {
         let (field, values) = text.split_once('=').ok_or_else(|| format!("“{text}” is not like epochs=5,10"))?;
         let field = field.trim().replace('-', "_");
-        // Values of these two have commas of their own.
-        let separator = if ["focal_alpha", "unfreeze"].contains(&&*field) { ';' } else { ',' };
+        // Values of these have commas of their own.
+        let separator = if ["focal_alpha", "unfreeze", "slurm"].contains(&&*field) { ';' } else { ',' };
         let values = values.split(separator).map(|value| parse(&field, value.trim())).collect::<Result<_, _>>()?;
         Ok(Self { field, values })
     }

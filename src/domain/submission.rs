@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::RunSpec;
+use super::{RunSpec, SlurmOptions};
 
 /// A run as submitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub struct Submission {
     pub spec: RunSpec,
     /// Names and remarks, which decide nothing.
     pub labels: RunLabels,
+    /// What its jobs ask of a Slurm cluster, where they run on one; decides nothing of the outcome.
+    pub slurm: SlurmOptions,
 }
 
 /// What people call a run.
@@ -32,7 +34,7 @@ pub struct RunLabels {
 impl Submission {
     /// The name given, or one made of backbone, objective and seed.
     pub fn name(&self) -> String {
-        let Self { spec, labels } = self;
+        let Self { spec, labels, slurm: _ } = self;
         labels.name.clone().unwrap_or_else(|| match spec.seed {
             0 => format!("{} {}", spec.backbone, spec.objective),
             seed => format!("{} {} seed {seed}", spec.backbone, spec.objective),
@@ -42,7 +44,7 @@ impl Submission {
 
 impl From<RunSpec> for Submission {
     fn from(spec: RunSpec) -> Self {
-        Self { spec, labels: RunLabels::default() }
+        Self { spec, labels: RunLabels::default(), slurm: SlurmOptions::default() }
     }
 }
 
@@ -51,6 +53,8 @@ impl TryFrom<Map<String, Value>> for Submission {
 
     // By hand, because serde's `flatten` cannot refuse unknown fields.
     fn try_from(mut fields: Map<String, Value>) -> Result<Self, String> {
+        let slurm = fields.remove("slurm").filter(|value| !value.is_null());
+        let slurm = slurm.map_or_else(|| Ok(SlurmOptions::default()), slurm_options)?;
         let mut labels = Map::new();
         for key in ["name", "tags", "note"] {
             if let Some(value) = fields.remove(key).filter(|value| !value.is_null()) {
@@ -68,7 +72,19 @@ impl TryFrom<Map<String, Value>> for Submission {
         if labels.note.len() > 10_000 {
             return Err("note: it is longer than 10,000 bytes".into());
         }
-        Ok(Self { spec: parse(fields)?, labels })
+        Ok(Self { spec: parse(fields)?, labels, slurm })
+    }
+}
+
+/// An object, or the text of the flag.
+fn slurm_options(value: Value) -> Result<SlurmOptions, String> {
+    let named = |error: String| if error.starts_with("slurm:") { error } else { format!("slurm: {error}") };
+    match value {
+        Value::String(text) => text.parse().map_err(named),
+        Value::Object(fields) => parse(fields).map_err(named),
+        other => {
+            Err(format!("slurm: {other} is not an object, such as {{\"partition\": \"main\", \"time\": \"2:00:00\"}}"))
+        }
     }
 }
 
@@ -89,6 +105,9 @@ impl From<Submission> for Map<String, Value> {
         };
         let mut fields = object(serde_json::to_value(&submission.spec));
         fields.extend(object(serde_json::to_value(&submission.labels)));
+        if !submission.slurm.is_empty() {
+            fields.insert("slurm".into(), Value::Object(object(serde_json::to_value(&submission.slurm))));
+        }
         fields
     }
 }
@@ -107,6 +126,25 @@ mod tests {
         assert_eq!(submission.name(), "vgg-tiny coarse-only seed 3");
         assert_eq!((submission.labels.tags.as_slice(), &*submission.labels.note), (&["a".to_owned()][..], "n"));
         assert_eq!(parse(&serde_json::to_string(&submission).unwrap()).unwrap(), submission);
+        let on_slurm = |slurm: &str| {
+            let slurm = format!(r#""slurm":{slurm}"#);
+            parse(&format!(r#"{{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only",{slurm}}}"#))
+        };
+        let submission = on_slurm(r#"{"partition":"gpu","options":["--qos=a"]}"#).unwrap();
+        assert_eq!(submission.slurm.to_string(), "partition=gpu,--qos=a");
+        assert_eq!(on_slurm(r#""partition=gpu,--qos=a""#).unwrap(), submission);
+        assert_eq!(parse(&serde_json::to_string(&submission).unwrap()).unwrap(), submission);
+        for (slurm, says) in [
+            (r#"{"tyme":"1"}"#, "slurm: unknown field `tyme`"),
+            (r#"{"time":"soon"}"#, "slurm: time: “soon” is not like"),
+            (r#"{"cpus":"x"}"#, "slurm: cpus: invalid type"),
+            (r#"{"options":["--uid=0"]}"#, "slurm: options: a run may not set --uid"),
+            (r#""main""#, "slurm: “main” is not like"),
+            ("3", "slurm: 3 is not an object"),
+        ] {
+            let error = on_slurm(slurm).unwrap_err();
+            assert!(error.starts_with(says), "{error}");
+        }
         let typo = parse(r#"{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only","nme":"x"}"#).unwrap_err();
         assert!(typo.contains("unknown field `nme`"), "{typo}");
         let missing = parse(r#"{"dataset":"d","backbone":"vgg-tiny"}"#).unwrap_err();

@@ -2,7 +2,7 @@
 
 use super::{Options, Plan, told};
 use crate::domain::{
-    RunLabels, RunSpec, Submission,
+    RunLabels, RunSpec, SlurmOptions, Submission,
     spec::{Backbone, Objective},
 };
 
@@ -23,6 +23,7 @@ pub fn paper(options: &Options) -> Result<Plan, String> {
                 runs.push(Submission {
                     spec,
                     labels: RunLabels { tags: vec!["paper".into()], ..RunLabels::default() },
+                    slurm: SlurmOptions::default(),
                 });
             }
         }

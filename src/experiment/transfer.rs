@@ -2,7 +2,7 @@
 
 use super::{Options, Plan, told};
 use crate::domain::{
-    RunLabels, RunSpec, Submission,
+    RunLabels, RunSpec, SlurmOptions, Submission,
     spec::{Augmentation, Backbone, CoarseInput, Fields, Objective, Optimizer, Thaw, Unfreeze},
 };
 
@@ -50,7 +50,7 @@ pub fn transfer(options: &Options) -> Result<Plan, String> {
                     tags: vec!["transfer".into()],
                     ..RunLabels::default()
                 };
-                runs.push(Submission { spec, labels });
+                runs.push(Submission { spec, labels, slurm: SlurmOptions::default() });
             }
         }
     }

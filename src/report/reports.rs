@@ -114,6 +114,7 @@ impl Reports {
         Ok(RunReport {
             note: row.note.clone(),
             spec: row.spec.clone(),
+            slurm: row.slurm.clone(),
             queue_position,
             seconds: seconds(&row),
             epochs: self.store.epochs(id).await?,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Figures, rule::rule_words};
 use crate::{
     domain::{
-        Counts, DecisionRule, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, Tally,
+        Counts, DecisionRule, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, SlurmOptions, Tally,
         spec::{Backbone, Keep, Objective},
     },
     store::AttemptRow,
@@ -62,6 +62,9 @@ pub struct RunReport {
     pub note: String,
     /// The specification as given (threads resolved when it started).
     pub spec: RunSpec,
+    /// What its jobs ask of a Slurm cluster; left out where it asked for nothing.
+    #[serde(default, skip_serializing_if = "SlurmOptions::is_empty")]
+    pub slurm: SlurmOptions,
     /// Position in the queue, 1 = next; `None` unless queued.
     pub queue_position: Option<u64>,
     /// Wall-clock seconds from start to end (or to now).

@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
-    Queue,
+    ExecutorKind, Queue, Slurm,
     executor::{Executor, Handle, Order},
     local::Local,
     supervise::{Leave, Watched, supervise},
 };
 use crate::{
-    domain::{AttemptId, RunId, spec::Device},
+    domain::{AttemptId, RunId, SlurmOptions, spec::Device},
     error::{Error, Result},
     store::{Claim, Ending},
     worker::{
@@ -33,10 +33,13 @@ use crate::{
 /// What is wrong now may have passed by then.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// Threads of a job that asks for no number of processors.
+const CLUSTER_THREADS: usize = 4;
+
 /// Runs the queue until `stop` turns true.
 pub async fn run(queue: Queue, stop: watch::Receiver<bool>) {
-    let local = Arc::new(Local::default());
-    let mut dispatcher = Dispatcher { queue, stop, local, tasks: JoinSet::new(), running: HashMap::new() };
+    let (local, slurm) = (Arc::default(), Arc::new(Slurm::new(queue.shared.settings.slurm.clone())));
+    let mut dispatcher = Dispatcher { queue, stop, local, slurm, tasks: JoinSet::new(), running: HashMap::new() };
     let mut stop = dispatcher.stop.clone();
     // Until it is known what runs, nothing is started: it might be started twice.
     while let Err(error) = dispatcher.take_up().await {
@@ -70,6 +73,7 @@ struct Dispatcher {
     queue: Queue,
     stop: watch::Receiver<bool>,
     local: Arc<Local>,
+    slurm: Arc<Slurm>,
     /// One for each attempt that is under way.
     tasks: JoinSet<AttemptId>,
     running: HashMap<AttemptId, Device>,
@@ -96,33 +100,50 @@ impl Dispatcher {
         loop {
             let full = self.queue.shared.settings.slots.full(self.running.values().copied());
             let token = token();
-            let by = (|device| self.threads(device), |_| "local");
+            let by = (self.queue.shared.settings.executors, |device, slurm: &_| self.threads(device, slurm));
             let claim = self.queue.store.claim(&full, by, &hash(&token), Timestamp::now()).await?;
             let Some(claim) = claim else { return Ok(()) };
             self.queue.shared.contacts.begin(claim.attempt, false);
             self.queue.changed(claim.run);
-            let local = self.local.clone();
-            match start(&self.queue, &claim, token, &*local).await {
-                Ok(handle) => {
-                    let watched = Watched { run: claim.run, attempt: claim.attempt, handle: Some(handle) };
-                    self.watch(watched, claim.device, local);
-                }
-                Err(error) => {
-                    // Not the run's fault: it waits until workers can be started again.
-                    let ending = Ending::Interrupted(format!("the worker could not be started: {error}"));
-                    end(&self.queue, claim.run, claim.attempt, ending, &self.stop).await;
-                    return Err(Error::internal("a worker could not be started", error));
-                }
+            match claim.executor {
+                ExecutorKind::Local => self.begin(claim, token, self.local.clone()).await?,
+                ExecutorKind::Slurm => self.begin(claim, token, self.slurm.clone()).await?,
             }
         }
     }
 
-    /// What a specification's 0 threads mean: the processors, shared among the slots.
-    fn threads(&self, device: Device) -> usize {
+    /// Starts the worker of a claimed run. An error means that none can be started now.
+    async fn begin<E: Executor>(&mut self, claim: Claim, token: String, executor: Arc<E>) -> Result<()> {
+        let (run, attempt, device) = (claim.run, claim.attempt, claim.device);
+        match start(&self.queue, claim, token, &*executor).await {
+            Ok(handle) => {
+                self.watch(Watched { run, attempt, handle: Some(handle) }, device, executor);
+                Ok(())
+            }
+            // It asks for what there is not, and would ask again.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                end(&self.queue, run, attempt, Ending::Failed(error.to_string()), &self.stop).await;
+                self.queue.changed(run);
+                Ok(())
+            }
+            // Not the run's fault: it waits until workers can be started again.
+            Err(error) => {
+                let ending = Ending::Interrupted(format!("the worker could not be started: {error}"));
+                end(&self.queue, run, attempt, ending, &self.stop).await;
+                Err(Error::internal("a worker could not be started", error))
+            }
+        }
+    }
+
+    /// What a specification's 0 threads mean: on this machine the processors, shared among the slots; in a cluster what the job
+    /// asks for.
+    fn threads(&self, device: Device, slurm: &SlurmOptions) -> usize {
+        let settings = &self.queue.shared.settings;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        match device {
-            Device::Cpu => (processors / self.queue.shared.settings.slots.of(device).max(1)).max(1),
-            Device::Cuda(_) => processors,
+        match (settings.executors.of(device), device) {
+            (ExecutorKind::Slurm, _) => slurm.cpus.or(settings.slurm.cpus).unwrap_or(CLUSTER_THREADS),
+            (ExecutorKind::Local, Device::Cpu) => (processors / settings.slots.of(device).max(1)).max(1),
+            (ExecutorKind::Local, Device::Cuda(_)) => processors,
         }
     }
 
@@ -153,7 +174,7 @@ impl Dispatcher {
 }
 
 /// Starts the worker of a claimed run.
-async fn start(queue: &Queue, claim: &Claim, token: String, executor: &impl Executor) -> io::Result<Handle> {
+async fn start(queue: &Queue, claim: Claim, token: String, executor: &impl Executor) -> io::Result<Handle> {
     let assignment = Assignment {
         attempt: claim.attempt,
         token,
@@ -165,11 +186,12 @@ async fn start(queue: &Queue, claim: &Claim, token: String, executor: &impl Exec
     let order = Order {
         run: claim.run,
         attempt: claim.attempt,
-        program: program()?,
+        program: program(claim.executor)?,
         arguments: vec![OsString::from("worker"), file.into()],
         log: queue.store.log_file(claim.attempt).await.map_err(io::Error::other)?,
         device: claim.device,
         threads: claim.threads,
+        slurm: claim.slurm,
     };
     let handle = executor.start(&order).await?;
     tracing::info!(run = %claim.run, %handle, "starts");
@@ -191,10 +213,13 @@ async fn write(file: &Path, assignment: &Assignment) -> io::Result<()> {
     .map_err(io::Error::other)?
 }
 
-/// This very program, also after its file was replaced by a newer one.
-fn program() -> io::Result<PathBuf> {
+/// This very program: on this machine also after its file was replaced by a newer one, elsewhere by its path.
+fn program(executor: ExecutorKind) -> io::Result<PathBuf> {
     let running = Path::new("/proc/self/exe");
-    if running.exists() { Ok(running.into()) } else { std::env::current_exe() }
+    match executor {
+        ExecutorKind::Local if running.exists() => Ok(running.into()),
+        ExecutorKind::Local | ExecutorKind::Slurm => std::env::current_exe(),
+    }
 }
 
 /// Records the end of an attempt, again and again while the database does not take it: a run that nobody watches must not stay

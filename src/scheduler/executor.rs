@@ -1,10 +1,8 @@
 //! What starts workers and knows what became of them: a process on this machine, or a job of a cluster.
 
-#![expect(dead_code, reason = "some of it is for clusters, which come next")]
-
 use std::{ffi::OsString, fmt, io, path::PathBuf};
 
-use crate::domain::{AttemptId, RunId, spec};
+use crate::domain::{AttemptId, RunId, SlurmOptions, spec};
 
 /// What is needed to start the worker of an attempt.
 #[derive(Clone, Debug)]
@@ -23,6 +21,8 @@ pub struct Order {
     pub device: spec::Device,
     /// With how many threads.
     pub threads: usize,
+    /// What the run asked of the cluster, if it did.
+    pub slurm: SlurmOptions,
 }
 
 /// Names a worker that was started, so that a later server finds it again: "number:start time" of a process, a job's number.

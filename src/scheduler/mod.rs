@@ -3,10 +3,12 @@
 mod attempts;
 mod contacts;
 mod dispatch;
-mod executor;
+pub mod executor;
+mod executors;
 mod local;
 mod results;
 mod slots;
+pub mod slurm;
 mod supervise;
 
 use std::{
@@ -21,7 +23,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::{
     domain::{
-        DatasetId, RunId, RunSpec, Submission, Sweep,
+        DatasetId, RunId, RunSpec, SlurmOptions, Submission, Sweep,
         spec::{Backbone, Device},
     },
     error::{Error, Result},
@@ -31,7 +33,9 @@ use crate::{
 use contacts::Contacts;
 
 pub use dispatch::run;
+pub use executors::{ExecutorKind, Executors};
 pub use slots::Slots;
+pub use slurm::Slurm;
 
 /// The queue as pages, API and workers see it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -49,6 +53,10 @@ pub struct Settings {
     pub checkpoint_every: Duration,
     /// How many runs may run on each device.
     pub slots: Slots,
+    /// What starts workers.
+    pub executors: Executors,
+    /// What jobs of a cluster ask for, where their run asks for nothing else.
+    pub slurm: SlurmOptions,
     /// When a worker is given up.
     pub limits: Limits,
     /// Whether workers go on when the server is stopped, and look for the next one.

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use sqlx::{Sqlite, Transaction};
 
-use super::{NewOutcomes, Store, outcomes, to_json, word};
+use super::{NewOutcomes, Store, outcomes, runs::slurm_options, to_json, word};
 use crate::{
-    domain::{AttemptId, RunId, spec::Device},
+    domain::{AttemptId, RunId, SlurmOptions, spec::Device},
     error::{Error, Result},
+    scheduler::{ExecutorKind, Executors},
     worker::protocol::{Artifact, Hello, News, WorkerEvent},
 };
 
@@ -29,6 +30,10 @@ pub struct Claim {
     pub device: Device,
     /// With how many threads.
     pub threads: usize,
+    /// What starts its worker.
+    pub executor: ExecutorKind,
+    /// What it asks of a cluster.
+    pub slurm: SlurmOptions,
 }
 
 /// An attempt that a server has begun and none has seen the end of.
@@ -40,8 +45,8 @@ pub struct Underway {
     pub attempt: AttemptId,
     /// What it computes on.
     pub device: Device,
-    /// Which executor started its worker.
-    pub executor: String,
+    /// What started its worker.
+    pub executor: ExecutorKind,
     /// By what the executor finds the worker; `None` if the server went away before it was known.
     pub handle: Option<String>,
     /// Whether somebody asked the run to stop.
@@ -63,18 +68,18 @@ pub enum Ending {
 
 impl Store {
     /// Takes the first queued run whose device is not one of `full`, if there is one. `threads` replaces a specification's 0;
-    /// `token_hash` is the SHA-256 of what the worker will prove itself with; `executor` starts workers for a device.
+    /// `token_hash` is the SHA-256 of what the worker will prove itself with.
     pub async fn claim(
         &self,
         full: &[Device],
-        (threads, executor): (impl Fn(Device) -> usize, impl Fn(Device) -> &'static str),
+        (executors, threads): (Executors, impl Fn(Device, &SlurmOptions) -> usize),
         token_hash: &str,
         now: Timestamp,
     ) -> Result<Option<Claim>> {
         let (full, now) = (to_json(&full)?, now.to_string());
         let mut transaction = self.writer.begin_with("begin immediate").await?;
         let Some(row) = sqlx::query!(
-            r#"select id as "id!", spec ->> 'device' as "device!: String", spec ->> 'threads' as "threads!: i64" from run
+            r#"select id as "id!", spec ->> 'device' as "device!: String", spec ->> 'threads' as "threads!: i64", slurm from run
                where status = 'queued' and spec ->> 'device' not in (select value from json_each(?))
                order by id limit 1"#,
             full
@@ -86,7 +91,9 @@ impl Store {
         };
         let device: Device = word(&row.device)?;
         let given = usize::try_from(row.threads).ok().filter(|threads| *threads > 0);
-        let (threads, executor) = (given.unwrap_or_else(|| threads(device)), executor(device));
+        let slurm = slurm_options(row.slurm.as_deref())?;
+        let threads = given.unwrap_or_else(|| threads(device, &slurm));
+        let (executor, executor_word) = (executors.of(device), executors.of(device).as_str());
         let attempt = sqlx::query_scalar!(
             r#"insert into attempt (run_id, number, token_hash, directory, executor, heartbeat_at, progressed_at, started_at)
              select ?1, n, ?2, 'runs/' || ?1 || '/attempt-' || n, ?3, ?4, ?4, ?4
@@ -94,7 +101,7 @@ impl Store {
              returning id as "id!""#,
             row.id,
             token_hash,
-            executor,
+            executor_word,
             now
         )
         .fetch_one(&mut *transaction)
@@ -111,7 +118,7 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(Some(Claim { run: RunId(row.id), attempt: AttemptId(attempt), device, threads }))
+        Ok(Some(Claim { run: RunId(row.id), attempt: AttemptId(attempt), device, threads, executor, slurm }))
     }
 
     /// The attempts that were under way when the last server ended.
@@ -126,7 +133,8 @@ impl Store {
         rows.into_iter()
             .map(|row| {
                 let (run, attempt, device) = (RunId(row.id), AttemptId(row.attempt), word(&row.device)?);
-                Ok(Underway { run, attempt, device, executor: row.executor, handle: row.handle, cancel: row.cancel })
+                let executor = word(&row.executor)?;
+                Ok(Underway { run, attempt, device, executor, handle: row.handle, cancel: row.cancel })
             })
             .collect()
     }

@@ -2,7 +2,7 @@
 
 use super::{Store, from_json, outcomes::TallyRow, word};
 use crate::{
-    domain::{AttemptId, DatasetId, EpochPoint, Progress, RunId, RunSpec, RunStatus, Split, Tally},
+    domain::{AttemptId, DatasetId, EpochPoint, Progress, RunId, RunSpec, RunStatus, SlurmOptions, Split, Tally},
     error::{Error, Result},
 };
 
@@ -27,6 +27,8 @@ pub struct RunRow {
     pub spec: RunSpec,
     /// Runs that agree in it form a group. Not stored: a run from before a field was added has that field's default.
     pub spec_group: String,
+    /// What its jobs ask of a Slurm cluster; empty where it asked for nothing.
+    pub slurm: SlurmOptions,
     /// Where it is in its life.
     pub status: RunStatus,
     /// The attempt that runs.
@@ -72,7 +74,7 @@ impl Store {
         let limit = filter.limit.map_or(-1, i64::from);
         let rows = sqlx::query!(
             r#"select run.id, run.dataset_id, dataset.name as dataset, dataset.drawn as "drawn: bool", run.name, run.tags, run.note,
-                      run.spec, run.status, run.attempt_id, run.cancel_requested as "cancel_requested: bool", run.error, run.kept_epoch as "kept_epoch: u32", attempt.progress as "progress?",
+                      run.spec, run.slurm, run.status, run.attempt_id, run.cancel_requested as "cancel_requested: bool", run.error, run.kept_epoch as "kept_epoch: u32", attempt.progress as "progress?",
                       tally.images as "images?", tally.coarse_correct as "coarse_correct?",
                       tally.ftct, tally.ftcf, tally.ffct, tally.ffcf,
                       run.submitted_at, run.started_at, run.finished_at
@@ -108,6 +110,7 @@ impl Store {
                     note: row.note,
                     spec_group: spec.group_key(),
                     spec,
+                    slurm: slurm_options(row.slurm.as_deref())?,
                     status: word(&row.status)?,
                     attempt: row.attempt_id.map(AttemptId),
                     cancel_requested: row.cancel_requested,
@@ -159,6 +162,11 @@ impl Store {
         .fetch_optional(&self.reader)
         .await?)
     }
+}
+
+/// What a run asks of a cluster.
+pub(super) fn slurm_options(column: Option<&str>) -> Result<SlurmOptions> {
+    column.map_or_else(|| Ok(SlurmOptions::default()), |text| from_json("run.slurm", text))
 }
 
 impl Split {

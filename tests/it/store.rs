@@ -9,6 +9,7 @@ use twograin::{
         spec::{Backbone, Objective},
     },
     error::Error,
+    scheduler::Executors,
     store::{Ending, NewDataset, NewOutcomes, OutcomeFilter, RunFilter, Store, StoreConfig, Submitted},
     worker::protocol::{Artifact, ArtifactKind, News, WorkerEvent},
 };
@@ -73,7 +74,7 @@ impl Fixture {
     }
 
     async fn claim(&self) -> Option<(RunId, AttemptId)> {
-        let claim = self.store.claim(&[], (|_| 3, |_| "local"), "hash", Timestamp::now()).await;
+        let claim = self.store.claim(&[], (Executors::default(), |_, _: &_| 3), "hash", Timestamp::now()).await;
         let claim = claim.expect("claiming works");
         claim.map(|claim| (claim.run, claim.attempt))
     }

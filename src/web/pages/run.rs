@@ -87,6 +87,9 @@ impl RunPage {
         let rank = |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
         let mut fields: Vec<_> = fields.into_iter().map(|(name, value)| (name, super::run_form::text(value))).collect();
         fields.sort_by_key(|(name, _)| rank(name));
+        if !self.run.slurm.is_empty() {
+            fields.push(("slurm".into(), self.run.slurm.to_string()));
+        }
         fields
     }
 

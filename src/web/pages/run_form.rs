@@ -188,6 +188,12 @@ const MORE: [Group; 4] = [
         fields: &[
             field("device", "Device", Kind::Text, "cpu, or cuda:0, cuda:1, …"),
             field("threads", "Threads", Kind::Number("1"), "0 means one per core."),
+            field(
+                "slurm",
+                "Slurm",
+                Kind::Text,
+                "Of a server that runs jobs on a cluster: partition=gpu, time=2:00:00, memory=16G, gres=gpu:1, --qos=high.",
+            ),
         ],
     },
 ];
@@ -291,6 +297,7 @@ fn values_of(run: &RunReport) -> HashMap<String, String> {
     let mut values = texts(serde_json::to_value(&run.spec));
     values.insert("tags".into(), run.brief.tags.join(", "));
     values.insert("note".into(), run.note.clone());
+    values.insert("slurm".into(), run.slurm.to_string());
     values
 }
 
