@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::{RunId, RunStatus},
-    report::{Listing, RunBrief, RunReport},
+    report::{Listing, RunBrief, RunReport, SubmittedRun},
 };
 
 #[derive(Debug, Subcommand)]
@@ -104,7 +104,7 @@ fn status_parser() -> impl TypedValueParser<Value = RunStatus> {
 pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
     match command {
         RunCommand::Submit { submit, sweep, wait, json } if sweep.is_one() => {
-            return submit_run(client, *submit, wait, json);
+            return submit_run(client, *submit, sweep.force, wait, json);
         }
         RunCommand::Submit { submit, sweep, wait, json } => {
             let went_well = sweep::submit(client, *submit, &sweep, wait, json)?;
@@ -145,12 +145,28 @@ fn acknowledge(answer: &Answer, json: bool, sentence: impl FnOnce() -> String) -
     }
 }
 
-fn submit_run(client: &Client, submit: submit::SubmitArgs, wait: bool, json: bool) -> Result<ExitCode, Failure> {
-    let body = submit.body()?;
+fn submit_run(
+    client: &Client,
+    submit: submit::SubmitArgs,
+    force: bool,
+    wait: bool,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let mut body = submit.body()?;
     sweep::needed(&body, &serde_json::Map::new())?;
-    let answer = client.post("api/v1/runs", &body)?;
-    let run: RunReport = answer.parse()?;
+    if force {
+        body.insert("force".into(), true.into());
+    }
+    submitted(client, &client.post("api/v1/runs", &body)?, wait, json)
+}
+
+/// Says what a submission was answered by, and follows it if asked to.
+fn submitted(client: &Client, answer: &Answer, wait: bool, json: bool) -> Result<ExitCode, Failure> {
+    let SubmittedRun { existing, run } = answer.parse()?;
     let id = run.brief.id;
+    if existing && !json {
+        eprintln!("Run {id} was there already; --force makes a new one.");
+    }
     if wait {
         let Some((answer, run)) = wait::until_the_end(client, &[id])?.pop() else { return Ok(ExitCode::FAILURE) };
         print(&if json { answer.text().to_owned() } else { run_report::text(&run) })?;

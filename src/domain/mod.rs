@@ -23,5 +23,5 @@ pub use progress::{EpochPoint, LogLine, Progress};
 pub use run_state::{RunStatus, Split};
 pub use spec::RunSpec;
 pub use submission::{RunLabels, Submission};
-pub use sweep::{Seeds, Sweep};
+pub use sweep::{Seeds, SingleRun, Sweep};
 pub use taxonomy::Taxonomy;

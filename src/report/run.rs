@@ -72,6 +72,17 @@ pub struct RunReport {
     pub results: Option<RunResults>,
 }
 
+/// What a run that is submitted is answered by.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SubmittedRun {
+    /// Whether the run was there already.
+    #[serde(default)]
+    pub existing: bool,
+    /// The run.
+    #[serde(flatten)]
+    pub run: RunReport,
+}
+
 impl RunReport {
     /// Which epoch was kept and why, where that is not simply the last one of all.
     pub fn kept_in_words(&self) -> Option<String> {

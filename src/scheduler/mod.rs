@@ -1,5 +1,6 @@
 //! The queue at work: takes runs in order of submission, gives each to a worker process, and records how it ended.
 
+mod again;
 mod local;
 mod results;
 
@@ -16,7 +17,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::{
     domain::{
-        AttemptId, DatasetId, RunId, RunSpec, Submission, Sweep,
+        AttemptId, DatasetId, RunId, RunSpec, SingleRun, Submission, Sweep,
         spec::{Backbone, Device},
     },
     error::{Error, Result},
@@ -55,11 +56,13 @@ impl Queue {
         Self { store, shared: Arc::new(shared) }
     }
 
-    /// Puts a run at the end of the queue.
-    pub async fn submit(&self, submission: Submission) -> Result<RunId> {
-        let submitted = self.submit_all(Sweep::from(submission)).await?;
-        let first = submitted.first().map(|submitted| submitted.run);
-        first.ok_or_else(|| Error::internal("a run was not submitted", "the store answered without it"))
+    /// Puts a run at the end of the queue, unless it is there already.
+    pub async fn submit(&self, run: SingleRun) -> Result<Submitted> {
+        let submitted = self.submit_all(run.into()).await?;
+        submitted
+            .first()
+            .copied()
+            .ok_or_else(|| Error::internal("a run was not submitted", "the store answered without it"))
     }
 
     /// Puts runs at the end of the queue, all or none; those that are there already are not submitted again.

@@ -2,18 +2,18 @@
 
 use axum::{
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderName, StatusCode, header},
     response::IntoResponse,
 };
 use tokio::sync::watch;
 
 use crate::{
-    domain::{RunId, Submission},
+    domain::{RunId, SingleRun},
     report::{
         IndicesQuery, IndicesReport, LabelsQuery, LabelsReport, Listing, OutcomePage, OutcomeQuery, Reports, RunBrief,
-        RunQuery, RunReport, TransitionsQuery, TransitionsReport,
+        RunQuery, RunReport, SubmittedRun, TransitionsQuery, TransitionsReport,
     },
-    services::{Activity, Queue},
+    services::{Activity, Queue, Submitted},
     web::{
         error::Problem,
         events::{self, Sources},
@@ -31,11 +31,19 @@ pub async fn list(
 pub async fn create(
     State(queue): State<Queue>,
     State(reports): State<Reports>,
-    Json(submission): Json<Submission>,
-) -> Result<impl IntoResponse, Problem> {
-    let run = queue.submit(submission).await?;
+    Json(run): Json<SingleRun>,
+) -> Result<Answer, Problem> {
+    let submitted = queue.submit(run).await?;
+    answer(&reports, submitted).await
+}
+
+type Answer = (StatusCode, [(HeaderName, String); 1], Json<SubmittedRun>);
+
+/// 201 for a new run, 200 for one that was there already.
+async fn answer(reports: &Reports, Submitted { run, existing }: Submitted) -> Result<Answer, Problem> {
+    let status = if existing { StatusCode::OK } else { StatusCode::CREATED };
     let location = [(header::LOCATION, format!("/api/v1/runs/{run}"))];
-    Ok((StatusCode::CREATED, location, Json(reports.run(run).await?)))
+    Ok((status, location, Json(SubmittedRun { existing, run: reports.run(run).await? })))
 }
 
 pub async fn show(State(reports): State<Reports>, Path(run): Path<RunId>) -> Result<Json<RunReport>, Problem> {

@@ -23,7 +23,7 @@ const ENDPOINTS: [Endpoint; 19] = [
     endpoint(
         "POST",
         "/api/v1/runs",
-        "Submit a run: a specification with name, tags and note. Answers 201 and Location.",
+        "Submit a run: a specification with name, tags and note. Answers 201, or 200 with the run that was there; force repeats.",
     ),
     endpoint(
         "POST",

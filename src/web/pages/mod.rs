@@ -34,6 +34,7 @@ pub fn routes() -> Router<App> {
         .route("/runs/new", get(run_form::form))
         .route("/runs/{id}", get(run::show))
         .route("/runs/{id}/cancel", post(run::cancel))
+        .route("/runs/{id}/repeat", post(run::repeat))
         .route("/runs/{id}/delete", post(run::delete))
         .route("/runs/{id}/images", get(gallery::show))
         .route("/runs/{id}/labels", get(labels::show))

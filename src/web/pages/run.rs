@@ -2,7 +2,8 @@
 
 use askama::Template;
 use axum::{extract::State, response::Redirect};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::Page;
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     web::{
         chart::{self, Chart},
         error::Problem,
-        extract::Path,
+        extract::{Path, Query},
         filters::as_filters as filters,
     },
 };
@@ -24,21 +25,41 @@ pub struct RunPage {
     /// Other runs that it can be held against.
     others: Vec<RunBrief>,
     chart: Chart,
+    /// Whether a submission was answered by it.
+    existing: bool,
 }
 
-pub async fn show(State(reports): State<Reports>, Path(run): Path<RunId>) -> Result<Page<RunPage>, Problem> {
+/// `existing=true`: where a form is led whose run was there already.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunPageQuery {
+    #[serde(default)]
+    existing: bool,
+}
+
+pub async fn show(
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Query(RunPageQuery { existing }): Query<RunPageQuery>,
+) -> Result<Page<RunPage>, Problem> {
     let run = reports.run(run).await?;
     let mut others = match run.brief.status {
         RunStatus::Succeeded => reports.comparable(&run.brief).await?,
         RunStatus::Queued | RunStatus::Running | RunStatus::Failed | RunStatus::Canceled => Vec::new(),
     };
     others.retain(|other| other.id != run.brief.id);
-    Ok(Page(RunPage { chart: chart::epochs(&run.epochs), others, run }))
+    Ok(Page(RunPage { chart: chart::epochs(&run.epochs), others, run, existing }))
 }
 
 pub async fn cancel(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
     queue.cancel(run).await?;
     Ok(Redirect::to(&format!("/runs/{run}")))
+}
+
+/// The same once more, as a new run.
+pub async fn repeat(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
+    let new = queue.clone_run(run, Map::new()).await?.run;
+    Ok(Redirect::to(&format!("/runs/{new}")))
 }
 
 pub async fn delete(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
