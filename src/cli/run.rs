@@ -14,7 +14,7 @@ use super::{
     run_report, submit, sweep, wait,
 };
 use crate::{
-    domain::{RunId, RunStatus},
+    domain::{Priority, RunId, RunStatus},
     report::{Listing, RunBrief, RunReport, SubmittedRun},
 };
 
@@ -54,6 +54,45 @@ pub enum RunCommand {
 
     /// Cancel a run that waits or is running
     Cancel(OneRun),
+
+    /// Give a run that waits another priority: of the runs that wait, higher goes first
+    Prioritize {
+        #[command(flatten)]
+        run: OneRun,
+        /// From -100 to 100
+        #[arg(value_name = "N", allow_negative_numbers = true)]
+        priority: Priority,
+    },
+
+    /// Put runs that failed or were canceled back into the queue; each goes on from its last checkpoint
+    Retry {
+        /// Numbers of the runs
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<RunId>,
+        /// Print the server's JSON, a line for each run
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Queue a run with the specification of another one, but for what is given here
+    ///
+    /// Tags, note and priority are taken over too. Without a change it repeats the run.
+    Clone {
+        /// Number of the run
+        #[arg(value_name = "ID")]
+        id: RunId,
+        #[command(flatten)]
+        changes: Box<submit::SubmitArgs>,
+        /// Make a new run also if there is one already of the changed specification, which succeeded, runs or waits
+        #[arg(long)]
+        force: bool,
+        /// Wait for the end, as in `run submit`
+        #[arg(long)]
+        wait: bool,
+        /// Print the run as the server's JSON; with --wait, as it is at the end
+        #[arg(long)]
+        json: bool,
+    },
 
     /// Delete a run that has ended, with its outcomes and files
     Delete(OneRun),
@@ -127,6 +166,27 @@ pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
                     format!("Run {id} is being canceled: it ends after its current step.")
                 }
             })?;
+        }
+        RunCommand::Prioritize { run: OneRun { id, json }, priority } => {
+            let answer = client.patch(&format!("api/v1/runs/{id}"), &serde_json::json!({"priority": priority}))?;
+            acknowledge(&answer, json, || {
+                let place = answer.parse::<RunReport>().ok().and_then(|run| run.queue_position);
+                let place = place.map_or_else(String::new, |place| format!(", number {place} in the queue"));
+                format!("Run {id} has priority {priority}{place}.")
+            })?;
+        }
+        RunCommand::Retry { ids, json } => {
+            for id in ids {
+                let answer = client.post(&format!("api/v1/runs/{id}/retry"), &serde_json::json!({}))?;
+                acknowledge(&answer, json, || format!("Run {id} is queued again."))?;
+            }
+        }
+        RunCommand::Clone { id, changes, force, wait, json } => {
+            let mut body = changes.body()?;
+            if force {
+                body.insert("force".into(), true.into());
+            }
+            return submitted(client, &client.post(&format!("api/v1/runs/{id}/clone"), &body)?, wait, json);
         }
         RunCommand::Delete(OneRun { id, json }) => {
             let answer = client.delete(&format!("api/v1/runs/{id}"))?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::RunSpec;
+use super::{Priority, RunSpec};
 
 /// A run as submitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,11 +11,11 @@ use super::RunSpec;
 pub struct Submission {
     /// What is to be run.
     pub spec: RunSpec,
-    /// Names and remarks, which decide nothing.
+    /// Names and remarks, which decide nothing about the outcome.
     pub labels: RunLabels,
 }
 
-/// What people call a run.
+/// What people call a run, and when they want it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunLabels {
     /// The name; by default made of backbone, objective and seed.
@@ -27,6 +27,9 @@ pub struct RunLabels {
     /// A free note.
     #[serde(default)]
     pub note: String,
+    /// Whether it goes before others that wait.
+    #[serde(default)]
+    pub priority: Priority,
 }
 
 impl Submission {
@@ -52,7 +55,7 @@ impl TryFrom<Map<String, Value>> for Submission {
     // By hand, because serde's `flatten` cannot refuse unknown fields.
     fn try_from(mut fields: Map<String, Value>) -> Result<Self, String> {
         let mut labels = Map::new();
-        for key in ["name", "tags", "note"] {
+        for key in ["name", "tags", "note", "priority"] {
             if let Some(value) = fields.remove(key).filter(|value| !value.is_null()) {
                 labels.insert(key.into(), value);
             }
@@ -101,10 +104,11 @@ mod tests {
     fn labels_stand_beside_the_specification_and_typos_are_refused() {
         let parse = |text: &str| serde_json::from_str::<Submission>(text).map_err(|error| error.to_string());
         let submission = parse(
-            r#"{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only","seed":3,"tags":["a"],"name":" ","note":"n"}"#,
+            r#"{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only","seed":3,"tags":["a"],"name":" ","note":"n","priority":-7}"#,
         )
         .unwrap();
         assert_eq!(submission.name(), "vgg-tiny coarse-only seed 3");
+        assert_eq!(submission.labels.priority.get(), -7);
         assert_eq!((submission.labels.tags.as_slice(), &*submission.labels.note), (&["a".to_owned()][..], "n"));
         assert_eq!(parse(&serde_json::to_string(&submission).unwrap()).unwrap(), submission);
         let typo = parse(r#"{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only","nme":"x"}"#).unwrap_err();
@@ -118,6 +122,7 @@ mod tests {
             (r#""threshold":1.5"#, "threshold: a threshold lies between 0 and 1"),
             (r#""epochs":0"#, "epochs: 0 is outside 1 to 10000"),
             (r#""tags":"a""#, "tags: invalid type: string"),
+            (r#""priority":101"#, "priority: a priority lies between -100 and 100"),
         ] {
             let text = format!(r#"{{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only",{field}}}"#);
             let error = parse(&text).unwrap_err();

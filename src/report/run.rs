@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Figures, rule::rule_words};
 use crate::domain::{
-    Counts, DecisionRule, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, Tally,
+    Counts, DecisionRule, EpochPoint, LogLine, Priority, Progress, RunId, RunSpec, RunStatus, Tally,
     spec::{Backbone, Keep, Objective},
 };
 
@@ -27,6 +27,9 @@ pub struct RunBrief {
     pub backbone: Backbone,
     /// The objective.
     pub objective: Objective,
+    /// Whether it goes before others that wait.
+    #[serde(default)]
+    pub priority: Priority,
     /// How far it is, while it runs.
     pub progress: Option<Progress>,
     /// IA on the test images, once it succeeded.

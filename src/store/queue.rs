@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use sqlx::{Sqlite, Transaction};
 
-use super::{NewOutcomes, Store, outcomes, to_json};
+use super::{NewOutcomes, Store, order::RETRIED, outcomes, to_json};
 use crate::{
     domain::{AttemptId, RunId},
     error::{Error, Result},
@@ -44,14 +44,16 @@ pub enum Ending {
 }
 
 impl Store {
-    /// Takes the oldest queued run, if there is one. `threads` replaces a specification's 0; `token_hash` is the SHA-256
+    /// Takes the queued run that is next, if there is one and the queue is not paused. `threads` replaces a specification's 0; `token_hash` is the SHA-256
     /// of what the worker will prove itself with.
     pub async fn claim(&self, threads: usize, token_hash: &str, now: Timestamp) -> Result<Option<Claim>> {
         let (threads, now) = (threads as i64, now.to_string());
         let mut transaction = self.writer.begin_with("begin immediate").await?;
-        let Some(run) = sqlx::query_scalar!("select id from run where status = 'queued' order by id limit 1")
-            .fetch_optional(&mut *transaction)
-            .await?
+        let Some(run) = sqlx::query_scalar!(
+            "select id from run where status = 'queued' and not (select paused from queue) order by priority desc, id limit 1"
+        )
+        .fetch_optional(&mut *transaction)
+        .await?
         else {
             return Ok(None);
         };
@@ -214,10 +216,15 @@ impl Store {
             Ending::Released => RELEASED,
         };
         end_attempt(&mut transaction, attempt, exit, &now).await?;
-        let number =
-            sqlx::query_scalar!("select count(*) from attempt where run_id = ? and exit <> ?", run.0, RELEASED)
-                .fetch_one(&mut *transaction)
-                .await?;
+        let number = sqlx::query_scalar!(
+            "select count(*) from attempt where run_id = ?1 and exit <> ?2
+               and id > (select coalesce(max(id), 0) from attempt where run_id = ?1 and exit like '%' || ?3)",
+            run.0,
+            RELEASED,
+            RETRIED
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
         let (status, error) = match ending {
             Ending::Canceled => ("canceled", None),
             Ending::Failed(_) | Ending::Lost(_) | Ending::Released if cancel => ("canceled", None),

@@ -63,13 +63,15 @@ async fn insert(
     now: &str,
 ) -> Result<RunId> {
     let (name, tags, spec) = (submission.name(), to_json(&submission.labels.tags)?, to_json(&submission.spec)?);
+    let priority = submission.labels.priority.get();
     let id = sqlx::query_scalar!(
-        r#"insert into run (dataset_id, name, tags, note, spec, status, submitted_at)
-         values (?, ?, ?, ?, ?, 'queued', ?) returning id as "id!""#,
+        r#"insert into run (dataset_id, name, tags, note, priority, spec, status, submitted_at)
+         values (?, ?, ?, ?, ?, ?, 'queued', ?) returning id as "id!""#,
         dataset.0,
         name,
         tags,
         submission.labels.note,
+        priority,
         spec,
         now
     )

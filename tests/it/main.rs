@@ -7,6 +7,7 @@ mod dataset;
 mod experiment;
 mod journey;
 mod pages;
+mod queue;
 mod reports;
 mod store;
 mod support;

@@ -5,10 +5,12 @@ use axum::{
     http::{HeaderName, StatusCode, header},
     response::IntoResponse,
 };
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::{
-    domain::{RunId, SingleRun},
+    domain::{Priority, RunId, SingleRun},
     report::{
         IndicesQuery, IndicesReport, LabelsQuery, LabelsReport, Listing, OutcomePage, OutcomeQuery, Reports, RunBrief,
         RunQuery, RunReport, SubmittedRun, TransitionsQuery, TransitionsReport,
@@ -50,6 +52,23 @@ pub async fn show(State(reports): State<Reports>, Path(run): Path<RunId>) -> Res
     Ok(Json(reports.run(run).await?))
 }
 
+/// What of a run can be changed after it was submitted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    priority: Priority,
+}
+
+pub async fn change(
+    State(queue): State<Queue>,
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Json(change): Json<Change>,
+) -> Result<Json<RunReport>, Problem> {
+    queue.prioritize(run, change.priority).await?;
+    Ok(Json(reports.run(run).await?))
+}
+
 /// Accepted rather than done: a running worker stops at its next step.
 pub async fn cancel(
     State(queue): State<Queue>,
@@ -58,6 +77,26 @@ pub async fn cancel(
 ) -> Result<(StatusCode, Json<RunReport>), Problem> {
     queue.cancel(run).await?;
     Ok((StatusCode::ACCEPTED, Json(reports.run(run).await?)))
+}
+
+/// Accepted: it waits for its turn.
+pub async fn retry(
+    State(queue): State<Queue>,
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+) -> Result<(StatusCode, Json<RunReport>), Problem> {
+    queue.retry(run).await?;
+    Ok((StatusCode::ACCEPTED, Json(reports.run(run).await?)))
+}
+
+pub async fn clone(
+    State(queue): State<Queue>,
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Json(changes): Json<Map<String, Value>>,
+) -> Result<Answer, Problem> {
+    let submitted = queue.clone_run(run, changes).await?;
+    answer(&reports, submitted).await
 }
 
 pub async fn delete(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<StatusCode, Problem> {

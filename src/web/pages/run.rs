@@ -7,13 +7,13 @@ use serde_json::{Map, Value};
 
 use super::Page;
 use crate::{
-    domain::{Counts, Outcome, RunId, RunStatus, spec::Objective},
+    domain::{Counts, Outcome, Priority, RunId, RunStatus, spec::Objective},
     report::{Figure, Reports, RunBrief, RunReport, RunResults},
     services::Queue,
     web::{
         chart::{self, Chart},
         error::Problem,
-        extract::{Path, Query},
+        extract::{Form, Path, Query},
         filters::as_filters as filters,
     },
 };
@@ -56,6 +56,22 @@ pub async fn cancel(State(queue): State<Queue>, Path(run): Path<RunId>) -> Resul
     Ok(Redirect::to(&format!("/runs/{run}")))
 }
 
+pub async fn prioritize(
+    State(queue): State<Queue>,
+    Path(run): Path<RunId>,
+    Form(pairs): Form,
+) -> Result<Redirect, Problem> {
+    let priority = pairs.iter().find(|(name, _)| name == "priority").map_or("", |(_, value)| value);
+    let priority = priority.parse().map_err(|error| Problem::invalid(format!("priority: {error}")))?;
+    queue.prioritize(run, priority).await?;
+    Ok(Redirect::to(&format!("/runs/{run}")))
+}
+
+pub async fn retry(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
+    queue.retry(run).await?;
+    Ok(Redirect::to(&format!("/runs/{run}")))
+}
+
 /// The same once more, as a new run.
 pub async fn repeat(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
     let new = queue.clone_run(run, Map::new()).await?.run;
@@ -84,6 +100,13 @@ impl RunPage {
 
     fn is_over(&self) -> bool {
         self.run.brief.status.is_final()
+    }
+
+    fn can_be_retried(&self) -> bool {
+        match self.run.brief.status {
+            RunStatus::Failed | RunStatus::Canceled => true,
+            RunStatus::Queued | RunStatus::Running | RunStatus::Succeeded => false,
+        }
     }
 
     fn is_coarse_only(&self) -> bool {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Kind, fields_by_name};
 use crate::{
-    domain::{Seeds, Sweep},
+    domain::{Priority, Seeds, Sweep},
     services::Submitted,
     web::filters,
 };
@@ -28,6 +28,10 @@ pub fn sweep(pairs: &[(String, String)]) -> Result<Sweep, String> {
         let kind = fields_by_name(name).map(|field| &field.kind);
         let value = match kind {
             Some(Kind::Number(_)) => number(name, value.trim())?,
+            Some(Kind::Priority) => {
+                let priority: Priority = value.parse().map_err(|error| format!("{name}: {error}"))?;
+                priority.get().into()
+            }
             Some(Kind::Seeds) => {
                 let Seeds(seeds) = value.parse().map_err(|error| format!("{name}: {error}"))?;
                 fields.insert("grid".into(), json!({ "seed": seeds }));
