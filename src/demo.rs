@@ -10,7 +10,7 @@ use crate::{
         coco::{self, ImportOptions},
         scenes::{self, SceneFiles, ScenesConfig},
     },
-    domain::{RunStatus, Taxonomy},
+    domain::{RunStatus, SingleRun, Taxonomy},
     error::{Error, Result},
     scheduler::Queue,
     services::Activity,
@@ -55,7 +55,7 @@ async fn try_prepare(store: &Store, queue: &Queue, activity: &watch::Sender<Opti
         // One that failed is tried again; one that somebody canceled is not wanted.
         let same = |run: &RunRow| run.spec_group == spec.group_key() && run.spec.seed == spec.seed;
         if !there.iter().any(|run| same(run) && run.status != RunStatus::Failed) {
-            queue.submit(spec.into()).await?;
+            queue.submit(SingleRun { submission: spec.into(), force: false }).await?;
         }
     }
     Ok(())

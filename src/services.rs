@@ -18,7 +18,10 @@ use crate::{
     worker::protocol::ArtifactKind,
 };
 
-pub use crate::{scheduler::Queue, store::Submitted};
+pub use crate::{
+    scheduler::Queue,
+    store::{QueueState, Submitted},
+};
 
 /// Longer side of a gallery's thumbnail, in pixels.
 const THUMBNAIL_SIDE: u32 = 240;

@@ -113,6 +113,11 @@ impl Client {
         self.send(self.request(Method::POST, path)?.json(body))
     }
 
+    /// `PATCH` with a JSON value.
+    pub fn patch(&self, path: &str, body: &impl Serialize) -> Result<Answer, Refusal> {
+        self.send(self.request(Method::PATCH, path)?.json(body))
+    }
+
     /// `POST` of files.
     pub fn upload(&self, path: &str, query: &impl Serialize, form: Form) -> Result<Answer, Refusal> {
         self.send(self.request(Method::POST, path)?.query(query).multipart(form))

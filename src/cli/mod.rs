@@ -10,6 +10,7 @@ mod import;
 mod labels;
 mod output;
 mod predict;
+mod queue;
 mod rule;
 mod run;
 mod run_report;
@@ -104,6 +105,16 @@ enum Command {
         command: run::RunCommand,
     },
 
+    /// Show, pause and resume the queue
+    ///
+    /// Talks to a running server.
+    Queue {
+        #[command(flatten)]
+        server: client::ServerArgs,
+        #[command(subcommand)]
+        command: queue::QueueCommand,
+    },
+
     /// Make all runs of an experiment, with an estimate of its cost first
     ///
     /// Talks to a running server, which trains.
@@ -161,6 +172,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Dataset { command } => dataset::run(command),
         Command::Weights { command } => weights::run(command),
         Command::Run { server, command } => return run::run(&server.client()?, command),
+        Command::Queue { server, command } => queue::run(&server.client()?, command),
         Command::Experiment { server, command } => return experiment::run(&server.client()?, command),
         Command::Predict { server, args } => return predict::predict(&server.client()?, &args),
         Command::Bench(args) => bench::bench(&args),

@@ -14,8 +14,8 @@ use super::{
     run_report, submit, sweep, wait,
 };
 use crate::{
-    domain::{RunId, RunStatus},
-    report::{Listing, RunBrief, RunReport},
+    domain::{Priority, RunId, RunStatus},
+    report::{Listing, RunBrief, RunReport, SubmittedRun},
 };
 
 #[derive(Debug, Subcommand)]
@@ -54,6 +54,45 @@ pub enum RunCommand {
 
     /// Cancel a run that waits or is running
     Cancel(OneRun),
+
+    /// Give a run that waits another priority: of the runs that wait, higher goes first
+    Prioritize {
+        #[command(flatten)]
+        run: OneRun,
+        /// From -100 to 100
+        #[arg(value_name = "N", allow_negative_numbers = true)]
+        priority: Priority,
+    },
+
+    /// Put runs that failed or were canceled back into the queue; each goes on from its last checkpoint
+    Retry {
+        /// Numbers of the runs
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<RunId>,
+        /// Print the server's JSON, a line for each run
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Queue a run with the specification of another one, but for what is given here
+    ///
+    /// Tags, note and priority are taken over too. Without a change it repeats the run.
+    Clone {
+        /// Number of the run
+        #[arg(value_name = "ID")]
+        id: RunId,
+        #[command(flatten)]
+        changes: Box<submit::SubmitArgs>,
+        /// Make a new run also if there is one already of the changed specification, which succeeded, runs or waits
+        #[arg(long)]
+        force: bool,
+        /// Wait for the end, as in `run submit`
+        #[arg(long)]
+        wait: bool,
+        /// Print the run as the server's JSON; with --wait, as it is at the end
+        #[arg(long)]
+        json: bool,
+    },
 
     /// Delete a run that has ended, with its outcomes and files
     Delete(OneRun),
@@ -104,7 +143,7 @@ fn status_parser() -> impl TypedValueParser<Value = RunStatus> {
 pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
     match command {
         RunCommand::Submit { submit, sweep, wait, json } if sweep.is_one() => {
-            return submit_run(client, *submit, wait, json);
+            return submit_run(client, *submit, sweep.force, wait, json);
         }
         RunCommand::Submit { submit, sweep, wait, json } => {
             let went_well = sweep::submit(client, *submit, &sweep, wait, json)?;
@@ -128,6 +167,27 @@ pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
                 }
             })?;
         }
+        RunCommand::Prioritize { run: OneRun { id, json }, priority } => {
+            let answer = client.patch(&format!("api/v1/runs/{id}"), &serde_json::json!({"priority": priority}))?;
+            acknowledge(&answer, json, || {
+                let place = answer.parse::<RunReport>().ok().and_then(|run| run.queue_position);
+                let place = place.map_or_else(String::new, |place| format!(", number {place} in the queue"));
+                format!("Run {id} has priority {priority}{place}.")
+            })?;
+        }
+        RunCommand::Retry { ids, json } => {
+            for id in ids {
+                let answer = client.post(&format!("api/v1/runs/{id}/retry"), &serde_json::json!({}))?;
+                acknowledge(&answer, json, || format!("Run {id} is queued again."))?;
+            }
+        }
+        RunCommand::Clone { id, changes, force, wait, json } => {
+            let mut body = changes.body()?;
+            if force {
+                body.insert("force".into(), true.into());
+            }
+            return submitted(client, &client.post(&format!("api/v1/runs/{id}/clone"), &body)?, wait, json);
+        }
         RunCommand::Delete(OneRun { id, json }) => {
             let answer = client.delete(&format!("api/v1/runs/{id}"))?;
             acknowledge(&answer, json, || format!("Run {id} is deleted."))?;
@@ -145,12 +205,28 @@ fn acknowledge(answer: &Answer, json: bool, sentence: impl FnOnce() -> String) -
     }
 }
 
-fn submit_run(client: &Client, submit: submit::SubmitArgs, wait: bool, json: bool) -> Result<ExitCode, Failure> {
-    let body = submit.body()?;
+fn submit_run(
+    client: &Client,
+    submit: submit::SubmitArgs,
+    force: bool,
+    wait: bool,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let mut body = submit.body()?;
     sweep::needed(&body, &serde_json::Map::new())?;
-    let answer = client.post("api/v1/runs", &body)?;
-    let run: RunReport = answer.parse()?;
+    if force {
+        body.insert("force".into(), true.into());
+    }
+    submitted(client, &client.post("api/v1/runs", &body)?, wait, json)
+}
+
+/// Says what a submission was answered by, and follows it if asked to.
+fn submitted(client: &Client, answer: &Answer, wait: bool, json: bool) -> Result<ExitCode, Failure> {
+    let SubmittedRun { existing, run } = answer.parse()?;
     let id = run.brief.id;
+    if existing && !json {
+        eprintln!("Run {id} was there already; --force makes a new one.");
+    }
     if wait {
         let Some((answer, run)) = wait::until_the_end(client, &[id])?.pop() else { return Ok(ExitCode::FAILURE) };
         print(&if json { answer.text().to_owned() } else { run_report::text(&run) })?;

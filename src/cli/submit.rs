@@ -9,9 +9,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
-use crate::domain::SlurmOptions;
-use crate::domain::spec::{
-    Augmentation, Backbone, CoarseInput, Device, FocalAlpha, Keep, Objective, Optimizer, Sampling, Schedule, Unfreeze,
+use crate::domain::{
+    Priority, SlurmOptions,
+    spec::{
+        Augmentation, Backbone, CoarseInput, Device, FocalAlpha, Keep, Objective, Optimizer, Sampling, Schedule,
+        Unfreeze,
+    },
 };
 
 /// What is to be run.
@@ -47,6 +50,12 @@ pub struct SubmitArgs {
     /// Free note kept with the run
     #[arg(long, value_name = "TEXT", help_heading = "Labels")]
     note: Option<String>,
+
+    /// Of the runs that wait, higher goes first: -100 to 100 [default: 0]
+    ///
+    /// It decides nothing about the outcome.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Labels")]
+    priority: Option<Priority>,
 
     /// Passes over the training images [default: 10]
     #[arg(long, value_name = "N", help_heading = TRAINING)]

@@ -29,9 +29,9 @@ pub struct SweepArgs {
     #[arg(long, value_name = "FIELD=A,B,C", help_heading = SEVERAL)]
     grid: Vec<Varied>,
 
-    /// Make new runs also of specifications that a run has already which succeeded, runs or waits
-    #[arg(long, help_heading = SEVERAL)]
-    force: bool,
+    /// Make a new run also of a specification that a run has already which succeeded, runs or waits
+    #[arg(long)]
+    pub force: bool,
 }
 
 const SEVERAL: &str = "Several runs";
@@ -72,9 +72,9 @@ fn parse(field: &str, value: &str) -> Result<Value, String> {
 }
 
 impl SweepArgs {
-    /// Whether one run is meant, as if there were none of these flags.
+    /// Whether one run is meant.
     pub fn is_one(&self) -> bool {
-        self.seeds.is_none() && self.grid.is_empty() && !self.force
+        self.seeds.is_none() && self.grid.is_empty()
     }
 
     /// The body of `POST /api/v1/sweeps`, where `fields` are those of every run.

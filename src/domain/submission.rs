@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::{RunSpec, SlurmOptions};
+use super::{Priority, RunSpec, SlurmOptions};
 
 /// A run as submitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,13 +11,13 @@ use super::{RunSpec, SlurmOptions};
 pub struct Submission {
     /// What is to be run.
     pub spec: RunSpec,
-    /// Names and remarks, which decide nothing.
+    /// Names and remarks, which decide nothing about the outcome.
     pub labels: RunLabels,
     /// What its jobs ask of a Slurm cluster, where they run on one; decides nothing of the outcome.
     pub slurm: SlurmOptions,
 }
 
-/// What people call a run.
+/// What people call a run, and when they want it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunLabels {
     /// The name; by default made of backbone, objective and seed.
@@ -29,6 +29,9 @@ pub struct RunLabels {
     /// A free note.
     #[serde(default)]
     pub note: String,
+    /// Whether it goes before others that wait.
+    #[serde(default)]
+    pub priority: Priority,
 }
 
 impl Submission {
@@ -56,7 +59,7 @@ impl TryFrom<Map<String, Value>> for Submission {
         let slurm = fields.remove("slurm").filter(|value| !value.is_null());
         let slurm = slurm.map_or_else(|| Ok(SlurmOptions::default()), slurm_options)?;
         let mut labels = Map::new();
-        for key in ["name", "tags", "note"] {
+        for key in ["name", "tags", "note", "priority"] {
             if let Some(value) = fields.remove(key).filter(|value| !value.is_null()) {
                 labels.insert(key.into(), value);
             }
@@ -120,10 +123,11 @@ mod tests {
     fn labels_stand_beside_the_specification_and_typos_are_refused() {
         let parse = |text: &str| serde_json::from_str::<Submission>(text).map_err(|error| error.to_string());
         let submission = parse(
-            r#"{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only","seed":3,"tags":["a"],"name":" ","note":"n"}"#,
+            r#"{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only","seed":3,"tags":["a"],"name":" ","note":"n","priority":-7}"#,
         )
         .unwrap();
         assert_eq!(submission.name(), "vgg-tiny coarse-only seed 3");
+        assert_eq!(submission.labels.priority.get(), -7);
         assert_eq!((submission.labels.tags.as_slice(), &*submission.labels.note), (&["a".to_owned()][..], "n"));
         assert_eq!(parse(&serde_json::to_string(&submission).unwrap()).unwrap(), submission);
         let on_slurm = |slurm: &str| {
@@ -156,6 +160,7 @@ mod tests {
             (r#""threshold":1.5"#, "threshold: a threshold lies between 0 and 1"),
             (r#""epochs":0"#, "epochs: 0 is outside 1 to 10000"),
             (r#""tags":"a""#, "tags: invalid type: string"),
+            (r#""priority":101"#, "priority: a priority lies between -100 and 100"),
         ] {
             let text = format!(r#"{{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only",{field}}}"#);
             let error = parse(&text).unwrap_err();

@@ -32,10 +32,28 @@ impl Sweep {
     }
 }
 
-impl From<Submission> for Sweep {
-    /// A run that is made in any case.
-    fn from(submission: Submission) -> Self {
-        Self { runs: vec![submission], force: true, dry_run: false, places: vec![String::new()] }
+/// One run as submitted: a [`Sweep`] of it alone. In JSON: the flat fields of a submission, and `force`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "Map<String, Value>")]
+pub struct SingleRun {
+    /// The run.
+    pub submission: Submission,
+    /// Makes a new run, also of a specification that a run has already.
+    pub force: bool,
+}
+
+impl From<SingleRun> for Sweep {
+    fn from(SingleRun { submission, force }: SingleRun) -> Self {
+        Self { runs: vec![submission], force, dry_run: false, places: vec![String::new()] }
+    }
+}
+
+impl TryFrom<Map<String, Value>> for SingleRun {
+    type Error = String;
+
+    fn try_from(mut fields: Map<String, Value>) -> Result<Self, String> {
+        let force = flag(&mut fields, "force")?;
+        Ok(Self { submission: fields.try_into()?, force })
     }
 }
 
@@ -43,13 +61,8 @@ impl TryFrom<Map<String, Value>> for Sweep {
     type Error = String;
 
     fn try_from(mut fields: Map<String, Value>) -> Result<Self, String> {
-        let mut given = |name| fields.remove(name).filter(|value| !value.is_null());
-        let (grid, runs) = (given("grid"), given("runs"));
-        let mut flag = |name| match given(name) {
-            None => Ok(false),
-            Some(value) => value.as_bool().ok_or_else(|| format!("{name}: it is true or false, not {value}")),
-        };
-        let (force, dry_run) = (flag("force")?, flag("dry_run")?);
+        let (grid, runs) = (given(&mut fields, "grid"), given(&mut fields, "runs"));
+        let (force, dry_run) = (flag(&mut fields, "force")?, flag(&mut fields, "dry_run")?);
         let changes = match (grid, runs) {
             (Some(grid), None) => combinations(grid)?,
             (None, Some(runs)) => list(runs)?,
@@ -64,6 +77,17 @@ impl TryFrom<Map<String, Value>> for Sweep {
         });
         let runs = settle(&places, runs.collect()).map_err(|(_, text)| text)?;
         Ok(Self { runs, force, dry_run, places })
+    }
+}
+
+fn given(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {
+    fields.remove(name).filter(|value| !value.is_null())
+}
+
+fn flag(fields: &mut Map<String, Value>, name: &str) -> Result<bool, String> {
+    match given(fields, name) {
+        None => Ok(false),
+        Some(value) => value.as_bool().ok_or_else(|| format!("{name}: it is true or false, not {value}")),
     }
 }
 
@@ -202,6 +226,19 @@ mod tests {
         let found: Vec<_> = sweep.runs.iter().map(|run| (run.spec.backbone.as_str(), run.spec.epochs)).collect();
         assert_eq!((found.as_slice(), sweep.force), (&[("vgg-tiny", 3), ("resnet-tiny", 10)][..], true));
         assert_eq!(parse(r#""objective":"coarse-only""#).unwrap().runs.len(), 1);
+    }
+
+    #[test]
+    fn a_single_run_has_no_grid_and_is_forced_on_request_alone() {
+        let parse = |rest: &str| {
+            let text = format!(r#"{{"dataset":"d","backbone":"vgg-tiny","objective":"coarse-only"{rest}}}"#);
+            serde_json::from_str::<SingleRun>(&text).map_err(|error| error.to_string())
+        };
+        assert!(!parse("").unwrap().force);
+        let forced = Sweep::from(parse(r#","force":true"#).unwrap());
+        assert_eq!((forced.runs.len(), forced.force), (1, true));
+        assert!(parse(r#","grid":{"seed":[0,1]}"#).unwrap_err().contains("unknown field `grid`"));
+        assert!(parse(r#","force":1"#).unwrap_err().contains("force: it is true or false, not 1"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use paper::{PaperRow, PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
 pub use reports::{IndicesQuery, Reports, RunQuery};
 pub use rule::{RuleQuery, rule_words};
-pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults};
+pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults, SubmittedRun};
 pub use sweep::{SweepItem, SweepReport};
 pub use transitions::{ComparedRun, PairedTest, TransitionsQuery, TransitionsReport};
 

@@ -218,6 +218,7 @@ pub(super) fn brief(row: RunRow) -> RunBrief {
         drawn: row.drawn,
         backbone: row.spec.backbone,
         objective: row.spec.objective,
+        priority: row.priority,
         progress: row.progress,
         ia: row.test.and_then(|test| test.indices()?.ia),
         coarse_accuracy: row.test.and_then(Tally::coarse_accuracy),

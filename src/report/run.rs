@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Figures, rule::rule_words};
 use crate::{
     domain::{
-        Counts, DecisionRule, EpochPoint, LogLine, Progress, RunId, RunSpec, RunStatus, SlurmOptions, Tally,
+        Counts, DecisionRule, EpochPoint, LogLine, Priority, Progress, RunId, RunSpec, RunStatus, SlurmOptions, Tally,
         spec::{Backbone, Keep, Objective},
     },
     store::AttemptRow,
@@ -33,6 +33,9 @@ pub struct RunBrief {
     pub backbone: Backbone,
     /// The objective.
     pub objective: Objective,
+    /// Whether it goes before others that wait.
+    #[serde(default)]
+    pub priority: Priority,
     /// How far it is, while it runs.
     pub progress: Option<Progress>,
     /// IA on the test images, once it succeeded.
@@ -115,6 +118,17 @@ impl From<AttemptRow> for Attempt {
         });
         Self { number, owner, heartbeat_at, progressed_at, started_at, ended_at, exit }
     }
+}
+
+/// What a run that is submitted is answered by.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SubmittedRun {
+    /// Whether the run was there already.
+    #[serde(default)]
+    pub existing: bool,
+    /// The run.
+    #[serde(flatten)]
+    pub run: RunReport,
 }
 
 impl RunReport {

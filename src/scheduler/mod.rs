@@ -1,5 +1,6 @@
 //! The queue at work: takes runs in their order, gives each to a worker where a slot is free, and records how it ended.
 
+mod again;
 mod attempts;
 mod contacts;
 mod dispatch;
@@ -23,7 +24,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::{
     domain::{
-        DatasetId, RunId, RunSpec, SlurmOptions, Submission, Sweep,
+        DatasetId, RunId, RunSpec, SingleRun, SlurmOptions, Submission, Sweep,
         spec::{Backbone, Device},
     },
     error::{Error, Result},
@@ -95,11 +96,13 @@ impl Queue {
         Self { store, shared: Arc::new(Shared { changes, submitted, woken, contacts, settings }) }
     }
 
-    /// Puts a run at the end of the queue.
-    pub async fn submit(&self, submission: Submission) -> Result<RunId> {
-        let submitted = self.submit_all(Sweep::from(submission)).await?;
-        let first = submitted.first().map(|submitted| submitted.run);
-        first.ok_or_else(|| Error::internal("a run was not submitted", "the store answered without it"))
+    /// Puts a run at the end of the queue, unless it is there already.
+    pub async fn submit(&self, run: SingleRun) -> Result<Submitted> {
+        let submitted = self.submit_all(run.into()).await?;
+        submitted
+            .first()
+            .copied()
+            .ok_or_else(|| Error::internal("a run was not submitted", "the store answered without it"))
     }
 
     /// Puts runs at the end of the queue, all or none; those that are there already are not submitted again.

@@ -7,6 +7,7 @@ mod attempts;
 mod datasets;
 mod files;
 mod network_file_system;
+mod order;
 mod outcomes;
 mod queue;
 mod runs;
@@ -27,6 +28,7 @@ use crate::error::{Error, Result};
 pub use attempts::AttemptRow;
 pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
 pub use files::DiskUsage;
+pub use order::QueueState;
 pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow};
 pub use queue::{Claim, Ending, Underway};
 pub use runs::{RunFilter, RunRow};
@@ -101,5 +103,9 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
 
 /// A column that holds a word of ours, such as a status.
 fn word<T: std::str::FromStr<Err = String>>(text: &str) -> Result<T> {
-    text.parse().map_err(|error: String| Error::internal("the database holds an unknown word", error))
+    text.parse().map_err(unknown)
+}
+
+fn unknown(error: String) -> Error {
+    Error::internal("the database holds an unknown word", error)
 }

@@ -67,7 +67,7 @@ pub enum Ending {
 }
 
 impl Store {
-    /// Takes the first queued run whose device is not one of `full`, if there is one. `threads` replaces a specification's 0;
+    /// Takes the queued run that is next and whose device is not one of `full`, if there is one and the queue is not paused. `threads` replaces a specification's 0;
     /// `token_hash` is the SHA-256 of what the worker will prove itself with.
     pub async fn claim(
         &self,
@@ -80,8 +80,8 @@ impl Store {
         let mut transaction = self.writer.begin_with("begin immediate").await?;
         let Some(row) = sqlx::query!(
             r#"select id as "id!", spec ->> 'device' as "device!: String", spec ->> 'threads' as "threads!: i64", slurm from run
-               where status = 'queued' and spec ->> 'device' not in (select value from json_each(?))
-               order by id limit 1"#,
+               where status = 'queued' and not (select paused from queue) and spec ->> 'device' not in (select value from json_each(?))
+               order by priority desc, id limit 1"#,
             full
         )
         .fetch_optional(&mut *transaction)

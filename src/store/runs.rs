@@ -1,8 +1,10 @@
 //! Runs as they are read: rows and epochs.
 
-use super::{Store, from_json, outcomes::TallyRow, word};
+use super::{Store, from_json, outcomes::TallyRow, unknown, word};
 use crate::{
-    domain::{AttemptId, DatasetId, EpochPoint, Progress, RunId, RunSpec, RunStatus, SlurmOptions, Split, Tally},
+    domain::{
+        AttemptId, DatasetId, EpochPoint, Priority, Progress, RunId, RunSpec, RunStatus, SlurmOptions, Split, Tally,
+    },
     error::{Error, Result},
 };
 
@@ -23,6 +25,8 @@ pub struct RunRow {
     pub tags: Vec<String>,
     /// Its note.
     pub note: String,
+    /// Whether it goes before others that wait.
+    pub priority: Priority,
     /// Its specification.
     pub spec: RunSpec,
     /// Runs that agree in it form a group. Not stored: a run from before a field was added has that field's default.
@@ -74,7 +78,7 @@ impl Store {
         let limit = filter.limit.map_or(-1, i64::from);
         let rows = sqlx::query!(
             r#"select run.id, run.dataset_id, dataset.name as dataset, dataset.drawn as "drawn: bool", run.name, run.tags, run.note,
-                      run.spec, run.slurm, run.status, run.attempt_id, run.cancel_requested as "cancel_requested: bool", run.error, run.kept_epoch as "kept_epoch: u32", attempt.progress as "progress?",
+                      run.priority, run.spec, run.slurm, run.status, run.attempt_id, run.cancel_requested as "cancel_requested: bool", run.error, run.kept_epoch as "kept_epoch: u32", attempt.progress as "progress?",
                       tally.images as "images?", tally.coarse_correct as "coarse_correct?",
                       tally.ftct, tally.ftcf, tally.ffct, tally.ffcf,
                       run.submitted_at, run.started_at, run.finished_at
@@ -108,6 +112,7 @@ impl Store {
                     name: row.name,
                     tags: from_json("run.tags", &row.tags)?,
                     note: row.note,
+                    priority: row.priority.try_into().map_err(unknown)?,
                     spec_group: spec.group_key(),
                     spec,
                     slurm: slurm_options(row.slurm.as_deref())?,
@@ -130,14 +135,6 @@ impl Store {
     pub async fn run(&self, id: RunId) -> Result<RunRow> {
         let runs = self.runs(&RunFilter { id: Some(id), ..RunFilter::default() }).await?;
         runs.into_iter().next().ok_or_else(|| Error::NotFound(format!("there is no run {id}")))
-    }
-
-    /// The place of a queued run, 1 = next.
-    pub async fn queue_position(&self, run: RunId) -> Result<u64> {
-        let count = sqlx::query_scalar!("select count(*) from run where status = 'queued' and id <= ?", run.0)
-            .fetch_one(&self.reader)
-            .await?;
-        Ok(count.unsigned_abs())
     }
 
     /// The finished epochs of a run's latest attempt.

@@ -64,13 +64,15 @@ async fn insert(
 ) -> Result<RunId> {
     let (name, tags, spec) = (submission.name(), to_json(&submission.labels.tags)?, to_json(&submission.spec)?);
     let slurm = (!submission.slurm.is_empty()).then(|| to_json(&submission.slurm)).transpose()?;
+    let priority = submission.labels.priority.get();
     let id = sqlx::query_scalar!(
-        r#"insert into run (dataset_id, name, tags, note, spec, slurm, status, submitted_at)
-         values (?, ?, ?, ?, ?, ?, 'queued', ?) returning id as "id!""#,
+        r#"insert into run (dataset_id, name, tags, note, priority, spec, slurm, status, submitted_at)
+         values (?, ?, ?, ?, ?, ?, ?, 'queued', ?) returning id as "id!""#,
         dataset.0,
         name,
         tags,
         submission.labels.note,
+        priority,
         spec,
         slurm,
         now

@@ -102,8 +102,9 @@ fn labels_without_images_are_shown_and_not_trained_on() {
 #[test]
 fn the_same_specification_gives_the_same_outcomes() {
     let server = TestServer::with_scenes();
-    let runs =
-        [1, 1, 2].map(|seed| server.submit(&quick(json!({"seed": seed, "name": "twin", "tags": ["a"], "note": "n"}))));
+    let runs = [1, 1, 2].map(|seed| {
+        server.submit(&quick(json!({"seed": seed, "name": "twin", "tags": ["a"], "note": "n", "force": true})))
+    });
     let scores = runs.map(|run| {
         let report = server.wait(run);
         assert_eq!(report["status"], "succeeded", "{report}");
@@ -119,6 +120,22 @@ fn the_same_specification_gives_the_same_outcomes() {
     let cell = &comparison["rows"][0]["cells"][0];
     assert_eq!((&cell["runs"], &cell["counts"]), (&json!([runs[2], runs[1]]), &Value::Null));
     assert!(cell["figures"]["ia"]["spread"].is_number() && cell["figures"]["ia"]["low"].is_null());
+}
+
+#[test]
+fn a_run_that_is_there_answers_the_same_submission_unless_a_repeat_is_asked_for() {
+    let server = TestServer::with_scenes();
+    let submit = |changes: Value| {
+        let (status, run) = server.post("/api/v1/runs", &quick(changes));
+        (status, run["id"].as_i64().unwrap(), run["existing"] == true)
+    };
+    assert_eq!(submit(json!({})), (201, 1, false));
+    assert_eq!(submit(json!({"name": "another name decides nothing"})), (200, 1, true));
+    assert_eq!(server.wait(1)["status"], "succeeded");
+    assert_eq!(submit(json!({})), (200, 1, true));
+    assert_eq!(submit(json!({"seed": 1})), (201, 2, false));
+    assert_eq!(submit(json!({"force": true})), (201, 3, false));
+    server.wait(3);
 }
 
 #[test]

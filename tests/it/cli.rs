@@ -3,6 +3,7 @@
 use std::{path::Path, process::Output};
 
 mod data_directory;
+mod queue;
 mod server;
 mod sweeps;
 mod talks;

@@ -8,6 +8,7 @@ mod experiment;
 mod faults;
 mod journey;
 mod pages;
+mod queue;
 mod reports;
 mod store;
 mod support;

@@ -200,9 +200,12 @@ fn several_seeds_are_submitted_at_once_and_listed() {
     assert_eq!(submit("0-1,+5"), "/runs?dataset=scenes");
     let names = ["vgg-tiny coarse-only seed 5", "vgg-tiny coarse-only seed 1", "vgg-tiny coarse-only"];
     assert_eq!(texts(&page(&server, "/runs?dataset=scenes"), "#runs tbody th a"), names);
-    // Those that are there are not submitted again; a single one is.
+    // Those that are there are not submitted again, but on request.
     assert_eq!(submit("5,+6"), "/runs?dataset=scenes");
-    assert_eq!(submit("5"), "/runs/5");
+    assert_eq!(submit("5"), "/runs/3?existing=true");
+    assert!(texts(&page(&server, "/runs/3?existing=true"), "#existing p")[0].contains("was there already"));
+    assert_eq!(texts(&page(&server, "/runs/3"), "#existing"), Vec::<String>::new());
+    assert_eq!(form(&server, "/runs/3/repeat", &[]).headers()["location"], "/runs/5");
     assert_eq!(texts(&page(&server, "/runs"), "#runs tbody th a").len(), 5);
     for run in 1..=5 {
         form(&server, &format!("/runs/{run}/cancel"), &[]);

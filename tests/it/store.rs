@@ -139,6 +139,68 @@ async fn runs_are_claimed_in_order_of_submission_and_once() {
 }
 
 #[tokio::test]
+async fn a_higher_priority_goes_first_and_equals_by_submission() {
+    let fixture = fixture().await;
+    let runs = [fixture.submit(1).await, fixture.submit(2).await, fixture.submit(3).await, fixture.submit(4).await];
+    let [first, second, third, fourth] = runs;
+    for (run, priority) in [(third, 7), (fourth, 7), (first, -100)] {
+        fixture.store.prioritize(run, priority.try_into().unwrap()).await.unwrap();
+    }
+    let mut places = Vec::new();
+    for run in runs {
+        places.push(fixture.store.queue_position(run).await.unwrap());
+    }
+    assert_eq!(places, [4, 3, 1, 2]);
+    for run in [third, fourth, second, first] {
+        assert_eq!(fixture.claim().await.unwrap().0, run);
+    }
+    let late = conflict(fixture.store.prioritize(first, 3.try_into().unwrap()).await);
+    assert!(late.contains("run 1 is running; only a run that waits"), "{late}");
+}
+
+#[tokio::test]
+async fn a_paused_queue_gives_nothing_out_also_when_the_store_is_opened_again() {
+    let fixture = fixture().await;
+    let (running, waiting) = (fixture.submit(1).await, fixture.submit(2).await);
+    assert_eq!(fixture.claim().await.unwrap().0, running);
+    fixture.store.pause_queue(true).await.unwrap();
+    assert_eq!(fixture.claim().await, None);
+    let config = StoreConfig { data_dir: fixture.store.data_dir().into(), database: None };
+    let again = Store::open(&config).await.unwrap();
+    assert!(again.queue_paused().await.unwrap());
+    let state = again.queue().await.unwrap();
+    assert_eq!((state.queued, state.running), (1, 1));
+    again.pause_queue(false).await.unwrap();
+    assert_eq!(fixture.claim().await.unwrap().0, waiting);
+}
+
+#[tokio::test]
+async fn a_retried_run_has_all_its_tries_again() {
+    let fixture = fixture().await;
+    let run = fixture.submit(1).await;
+    let now = Timestamp::now();
+    assert!(conflict(fixture.store.retry(run).await).contains("run 1 is queued already"));
+    for _ in 0..2 {
+        for tries in 1..=3 {
+            let (_, attempt) = fixture.claim().await.unwrap();
+            fixture.store.end(attempt, Ending::Lost("gone".into()), now).await.unwrap();
+            let expected = if tries < 3 { RunStatus::Queued } else { RunStatus::Failed };
+            assert_eq!(fixture.status(run).await, expected, "after {tries}");
+        }
+        fixture.store.retry(run).await.unwrap();
+        let row = fixture.store.run(run).await.unwrap();
+        assert_eq!((row.status, row.error, row.started_at, row.finished_at), (RunStatus::Queued, None, None, None));
+    }
+    // Canceled while it waited, and wanted after all: nobody asks it to stop any more.
+    fixture.store.cancel(run, now).await.unwrap();
+    fixture.store.retry(run).await.unwrap();
+    let (_, attempt) = fixture.claim().await.unwrap();
+    assert!(!fixture.store.run(run).await.unwrap().cancel_requested);
+    fixture.store.succeed(attempt, 1, (&[], &[]), now).await.unwrap();
+    assert!(conflict(fixture.store.retry(run).await).contains("run 1 has succeeded; clone it instead"));
+}
+
+#[tokio::test]
 async fn a_specification_that_is_there_is_answered_by_its_run() {
     let fixture = fixture().await;
     let dataset = fixture.store.dataset("d").await.unwrap().id;

@@ -78,7 +78,9 @@ fn a_run_survives_whatever_ends_its_process_and_leaves_the_same_weights() {
     let expected = server.wait(undisturbed);
     assert_eq!(expected["status"], "succeeded", "{expected}");
 
-    let run = server.submit(&body(epochs));
+    let mut again = body(epochs);
+    again["force"] = true.into();
+    let run = server.submit(&again);
     // The server is stopped in order: the run loses not a step.
     training(&server, run, 1);
     let server = server.interrupt_and_restart();

@@ -3,6 +3,7 @@
 mod datasets;
 pub mod health;
 mod predictions;
+mod queue;
 mod runs;
 mod sweeps;
 mod weights;
@@ -22,13 +23,18 @@ pub fn routes() -> Router<App> {
         .route("/datasets/{name}", get(datasets::show))
         .route("/comparisons", get(datasets::compare))
         .route("/runs", get(runs::list).post(runs::create))
-        .route("/runs/{id}", get(runs::show).delete(runs::delete))
+        .route("/runs/{id}", get(runs::show).patch(runs::change).delete(runs::delete))
         .route("/runs/{id}/cancel", post(runs::cancel))
+        .route("/runs/{id}/retry", post(runs::retry))
+        .route("/runs/{id}/clone", post(runs::clone))
         .route("/runs/{id}/indices", get(runs::indices))
         .route("/runs/{id}/outcomes", get(runs::outcomes))
         .route("/runs/{id}/labels", get(runs::labels))
         .route("/runs/{id}/log", get(runs::log))
         .route("/runs/{id}/events", get(runs::events_of_one))
+        .route("/queue", get(queue::show))
+        .route("/queue/pause", post(queue::pause))
+        .route("/queue/resume", post(queue::resume))
         .route("/sweeps", post(sweeps::create))
         .route("/transitions", get(runs::transitions))
         .route("/events", get(runs::events))

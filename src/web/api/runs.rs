@@ -2,18 +2,20 @@
 
 use axum::{
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderName, StatusCode, header},
     response::IntoResponse,
 };
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::{
-    domain::{RunId, Submission},
+    domain::{Priority, RunId, SingleRun},
     report::{
         IndicesQuery, IndicesReport, LabelsQuery, LabelsReport, Listing, OutcomePage, OutcomeQuery, Reports, RunBrief,
-        RunQuery, RunReport, TransitionsQuery, TransitionsReport,
+        RunQuery, RunReport, SubmittedRun, TransitionsQuery, TransitionsReport,
     },
-    services::{Activity, Queue},
+    services::{Activity, Queue, Submitted},
     web::{
         error::Problem,
         events::{self, Sources},
@@ -31,14 +33,39 @@ pub async fn list(
 pub async fn create(
     State(queue): State<Queue>,
     State(reports): State<Reports>,
-    Json(submission): Json<Submission>,
-) -> Result<impl IntoResponse, Problem> {
-    let run = queue.submit(submission).await?;
+    Json(run): Json<SingleRun>,
+) -> Result<Answer, Problem> {
+    let submitted = queue.submit(run).await?;
+    answer(&reports, submitted).await
+}
+
+type Answer = (StatusCode, [(HeaderName, String); 1], Json<SubmittedRun>);
+
+/// 201 for a new run, 200 for one that was there already.
+async fn answer(reports: &Reports, Submitted { run, existing }: Submitted) -> Result<Answer, Problem> {
+    let status = if existing { StatusCode::OK } else { StatusCode::CREATED };
     let location = [(header::LOCATION, format!("/api/v1/runs/{run}"))];
-    Ok((StatusCode::CREATED, location, Json(reports.run(run).await?)))
+    Ok((status, location, Json(SubmittedRun { existing, run: reports.run(run).await? })))
 }
 
 pub async fn show(State(reports): State<Reports>, Path(run): Path<RunId>) -> Result<Json<RunReport>, Problem> {
+    Ok(Json(reports.run(run).await?))
+}
+
+/// What of a run can be changed after it was submitted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    priority: Priority,
+}
+
+pub async fn change(
+    State(queue): State<Queue>,
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Json(change): Json<Change>,
+) -> Result<Json<RunReport>, Problem> {
+    queue.prioritize(run, change.priority).await?;
     Ok(Json(reports.run(run).await?))
 }
 
@@ -50,6 +77,26 @@ pub async fn cancel(
 ) -> Result<(StatusCode, Json<RunReport>), Problem> {
     queue.cancel(run).await?;
     Ok((StatusCode::ACCEPTED, Json(reports.run(run).await?)))
+}
+
+/// Accepted: it waits for its turn.
+pub async fn retry(
+    State(queue): State<Queue>,
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+) -> Result<(StatusCode, Json<RunReport>), Problem> {
+    queue.retry(run).await?;
+    Ok((StatusCode::ACCEPTED, Json(reports.run(run).await?)))
+}
+
+pub async fn clone(
+    State(queue): State<Queue>,
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Json(changes): Json<Map<String, Value>>,
+) -> Result<Answer, Problem> {
+    let submitted = queue.clone_run(run, changes).await?;
+    answer(&reports, submitted).await
 }
 
 pub async fn delete(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<StatusCode, Problem> {

@@ -11,7 +11,7 @@ struct Endpoint {
     words: &'static str,
 }
 
-const ENDPOINTS: [Endpoint; 19] = [
+const ENDPOINTS: [Endpoint; 25] = [
     endpoint("GET", "/api/v1/datasets", "All data sets."),
     endpoint("GET", "/api/v1/datasets/{name}", "One data set: funnel, counts per category and label, taxonomy."),
     endpoint(
@@ -23,7 +23,7 @@ const ENDPOINTS: [Endpoint; 19] = [
     endpoint(
         "POST",
         "/api/v1/runs",
-        "Submit a run: a specification with name, tags and note. Answers 201 and Location.",
+        "Submit a run: a specification with name, tags and note. Answers 201, or 200 with the run that was there; force repeats.",
     ),
     endpoint(
         "POST",
@@ -31,7 +31,14 @@ const ENDPOINTS: [Endpoint; 19] = [
         "Submit several runs, all or none: a grid over fields, or runs. Those that are there already are not made again.",
     ),
     endpoint("GET", "/api/v1/runs/{id}", "One run: specification, progress, epochs, log, results."),
+    endpoint("PATCH", "/api/v1/runs/{id}", "Change a run that waits: {\"priority\": -100 to 100}, higher goes first."),
     endpoint("POST", "/api/v1/runs/{id}/cancel", "Stop a run that waits or runs."),
+    endpoint(
+        "POST",
+        "/api/v1/runs/{id}/retry",
+        "Queue a run again that failed or was canceled; it goes on from its checkpoint.",
+    ),
+    endpoint("POST", "/api/v1/runs/{id}/clone", "Submit the same with the fields of the body changed; {} repeats it."),
     endpoint("DELETE", "/api/v1/runs/{id}", "Forget a run that is over."),
     endpoint(
         "GET",
@@ -58,6 +65,9 @@ const ENDPOINTS: [Endpoint; 19] = [
         "/api/v1/predictions?run=&rule=&k=&threshold=&top=",
         "The decision path of an image: field image, or the body itself.",
     ),
+    endpoint("GET", "/api/v1/queue", "How many runs wait and run, and whether the queue is paused."),
+    endpoint("POST", "/api/v1/queue/pause", "Let nothing new start; what runs goes on."),
+    endpoint("POST", "/api/v1/queue/resume", "Let what waits start again."),
     endpoint("GET", "/api/v1/events", "Server-sent events: each change of a run."),
     endpoint("GET", "/api/v1/runs/{id}/events", "The same of one run."),
     endpoint("GET", "/api/v1/disk", "What runs, features and thumbnails take on disk."),

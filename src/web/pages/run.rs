@@ -2,17 +2,18 @@
 
 use askama::Template;
 use axum::{extract::State, response::Redirect};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::Page;
 use crate::{
-    domain::{Counts, Outcome, RunId, RunStatus, spec::Objective},
+    domain::{Counts, Outcome, Priority, RunId, RunStatus, spec::Objective},
     report::{Figure, Reports, RunBrief, RunReport, RunResults},
     services::Queue,
     web::{
         chart::{self, Chart},
         error::Problem,
-        extract::Path,
+        extract::{Form, Path, Query},
         filters::as_filters as filters,
     },
 };
@@ -24,21 +25,57 @@ pub struct RunPage {
     /// Other runs that it can be held against.
     others: Vec<RunBrief>,
     chart: Chart,
+    /// Whether a submission was answered by it.
+    existing: bool,
 }
 
-pub async fn show(State(reports): State<Reports>, Path(run): Path<RunId>) -> Result<Page<RunPage>, Problem> {
+/// `existing=true`: where a form is led whose run was there already.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunPageQuery {
+    #[serde(default)]
+    existing: bool,
+}
+
+pub async fn show(
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Query(RunPageQuery { existing }): Query<RunPageQuery>,
+) -> Result<Page<RunPage>, Problem> {
     let run = reports.run(run).await?;
     let mut others = match run.brief.status {
         RunStatus::Succeeded => reports.comparable(&run.brief).await?,
         RunStatus::Queued | RunStatus::Running | RunStatus::Failed | RunStatus::Canceled => Vec::new(),
     };
     others.retain(|other| other.id != run.brief.id);
-    Ok(Page(RunPage { chart: chart::epochs(&run.epochs), others, run }))
+    Ok(Page(RunPage { chart: chart::epochs(&run.epochs), others, run, existing }))
 }
 
 pub async fn cancel(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
     queue.cancel(run).await?;
     Ok(Redirect::to(&format!("/runs/{run}")))
+}
+
+pub async fn prioritize(
+    State(queue): State<Queue>,
+    Path(run): Path<RunId>,
+    Form(pairs): Form,
+) -> Result<Redirect, Problem> {
+    let priority = pairs.iter().find(|(name, _)| name == "priority").map_or("", |(_, value)| value);
+    let priority = priority.parse().map_err(|error| Problem::invalid(format!("priority: {error}")))?;
+    queue.prioritize(run, priority).await?;
+    Ok(Redirect::to(&format!("/runs/{run}")))
+}
+
+pub async fn retry(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
+    queue.retry(run).await?;
+    Ok(Redirect::to(&format!("/runs/{run}")))
+}
+
+/// The same once more, as a new run.
+pub async fn repeat(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
+    let new = queue.clone_run(run, Map::new()).await?.run;
+    Ok(Redirect::to(&format!("/runs/{new}")))
 }
 
 pub async fn delete(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
@@ -63,6 +100,13 @@ impl RunPage {
 
     fn is_over(&self) -> bool {
         self.run.brief.status.is_final()
+    }
+
+    fn can_be_retried(&self) -> bool {
+        match self.run.brief.status {
+            RunStatus::Failed | RunStatus::Canceled => true,
+            RunStatus::Queued | RunStatus::Running | RunStatus::Succeeded => false,
+        }
     }
 
     fn is_coarse_only(&self) -> bool {

@@ -18,7 +18,7 @@ use sent::{place, sweep};
 use super::Page;
 use crate::{
     domain::{
-        RunId, RunSpec,
+        Priority, RunId, RunSpec,
         spec::{
             Augmentation, Backbone, CoarseInput, FocalAlpha, Keep, Objective, Optimizer, Sampling, Schedule, Unfreeze,
         },
@@ -48,6 +48,8 @@ enum Kind {
     /// The input's `step`.
     Number(&'static str),
     Seeds,
+    /// A whole number that may be negative.
+    Priority,
     /// Text that stands for a structured value.
     Parsed(fn(&str) -> Result<Value, String>),
     Text,
@@ -88,6 +90,7 @@ const ESSENTIALS: Group = Group {
         field("seed", "Seed", Kind::Seeds, "Several, such as 0, 1, 2 or 0-4, make a group of runs, shown by its mean."),
         field("name", "Name", Kind::Text, "Left empty: made of backbone, decision mode and seed."),
         field("tags", "Tags", Kind::Tags, "Comma separated."),
+        field("priority", "Priority", Kind::Priority, "-100 to 100: of the runs that wait, higher goes first."),
         field("note", "Note", Kind::Note, "What you want to know from this run."),
     ],
 };
@@ -290,7 +293,9 @@ async fn installed(weights: &Weights) -> Result<Vec<Listed>, Problem> {
 
 fn defaults(dataset: Option<&str>) -> HashMap<String, String> {
     let dataset = dataset.unwrap_or_default();
-    texts(serde_json::to_value(RunSpec::new(dataset, Backbone::ResNetTiny, Objective::TopKSoftmax)))
+    let mut values = texts(serde_json::to_value(RunSpec::new(dataset, Backbone::ResNetTiny, Objective::TopKSoftmax)));
+    values.insert("priority".into(), Priority::default().to_string());
+    values
 }
 
 fn values_of(run: &RunReport) -> HashMap<String, String> {
@@ -337,7 +342,9 @@ impl FormPage {
             Kind::Choice(names) => names(),
             Kind::Switch => vec!["false", "true"],
             Kind::Weights => self.weights.iter().map(|weights| &*weights.name).collect(),
-            Kind::Number(_) | Kind::Seeds | Kind::Parsed(_) | Kind::Text | Kind::Tags | Kind::Note => Vec::new(),
+            Kind::Number(_) | Kind::Priority | Kind::Seeds | Kind::Parsed(_) | Kind::Text | Kind::Tags | Kind::Note => {
+                Vec::new()
+            }
         }
     }
 
@@ -424,6 +431,8 @@ mod tests {
             ("unfreeze", "layer4@"),
             ("keep", "first"),
             ("patience", "2"),
+            ("priority", "101"),
+            ("priority", "high"),
         ] {
             let error = FormError::from(sweep(&pairs(&[(name, value)])).unwrap_err());
             assert_eq!(error.field, Some(name), "{}", error.text);

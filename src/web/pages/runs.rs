@@ -1,12 +1,13 @@
 //! `/runs`: all runs, newest first.
 
 use askama::Template;
-use axum::extract::State;
+use axum::{extract::State, response::Redirect};
 
 use super::Page;
 use crate::{
-    domain::RunStatus,
+    domain::{Priority, RunStatus},
     report::{DiskUsage, Listing, Reports, RunBrief, RunQuery},
+    services::{Queue, QueueState},
     web::{
         error::Problem,
         extract::Query,
@@ -24,12 +25,27 @@ pub struct RunsPage {
     runs: Listing<RunBrief>,
     datasets: Vec<String>,
     disk: DiskUsage,
+    queue: QueueState,
 }
 
-pub async fn list(State(reports): State<Reports>, Query(query): Query<RunQuery>) -> Result<Page<RunsPage>, Problem> {
+pub async fn list(
+    State(reports): State<Reports>,
+    State(queue): State<Queue>,
+    Query(query): Query<RunQuery>,
+) -> Result<Page<RunsPage>, Problem> {
     let runs = reports.runs(&query).await?;
     let datasets = reports.datasets().await?.items.into_iter().map(|dataset| dataset.name).collect();
-    Ok(Page(RunsPage { query, runs, datasets, disk: reports.disk().await? }))
+    Ok(Page(RunsPage { query, runs, datasets, disk: reports.disk().await?, queue: queue.state().await? }))
+}
+
+pub async fn pause(State(queue): State<Queue>) -> Result<Redirect, Problem> {
+    queue.pause(true).await?;
+    Ok(Redirect::to("/runs"))
+}
+
+pub async fn resume(State(queue): State<Queue>) -> Result<Redirect, Problem> {
+    queue.pause(false).await?;
+    Ok(Redirect::to("/runs"))
 }
 
 impl RunsPage {

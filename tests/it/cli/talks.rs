@@ -68,6 +68,21 @@ fn a_submission_sends_what_was_given_and_nothing_else() {
 }
 
 #[test]
+fn a_run_that_was_there_already_is_named_and_force_makes_a_new_one() {
+    let mut there = run(7, "succeeded");
+    there["existing"] = true.into();
+    let server = Server::start(answers(&[(200, &there), (201, &run(8, "queued"))]));
+    let done = twograin(&[&SUBMIT[..], &["--server", &server.url]].concat());
+    assert_eq!(done.err, "Run 7 was there already; --force makes a new one.\n");
+    assert!(done.out.starts_with("Run 7 “a run” is succeeded: "), "{}", done.out);
+    let forced = twograin(&[&SUBMIT[..], &["--force", "--server", &server.url]].concat());
+    assert_eq!((forced.code, forced.err.as_str()), (Some(0), ""));
+    let sent =
+        server.asked().into_iter().map(|asked| serde_json::from_str::<Value>(&asked.body).unwrap()["force"].clone());
+    assert_eq!(sent.collect::<Vec<_>>(), [Value::Null, true.into()]);
+}
+
+#[test]
 fn json_is_the_servers_unchanged() {
     let odd = "{\"items\": [],\n  \"next_cursor\":null, \"more\": 1.50}";
     let server = Server::start(vec![(200, odd.to_owned())]);

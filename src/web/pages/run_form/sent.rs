@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Kind, fields_by_name};
 use crate::{
-    domain::{Seeds, Sweep},
+    domain::{Priority, Seeds, Sweep},
     services::Submitted,
     web::filters,
 };
@@ -12,6 +12,7 @@ use crate::{
 /// The page of the run, or the list that several are on.
 pub fn place(runs: &[Submitted], pairs: &[(String, String)]) -> String {
     match runs {
+        [one] if one.existing => format!("/runs/{}?existing=true", one.run),
         [one] => format!("/runs/{}", one.run),
         _ => {
             let dataset = pairs.iter().find(|(name, _)| name == "dataset").map(|(_, value)| value.trim());
@@ -20,19 +21,19 @@ pub fn place(runs: &[Submitted], pairs: &[(String, String)]) -> String {
     }
 }
 
-/// Of what a form sends, which is text, what is submitted: a new run, or those of several seeds that are not there yet.
+/// Of what a form sends, which is text, what is submitted: a run, or one of each of several seeds, as far as they are not there yet.
 pub fn sweep(pairs: &[(String, String)]) -> Result<Sweep, String> {
     let mut fields = Map::new();
-    fields.insert("force".into(), true.into());
     for (name, value) in pairs.iter().filter(|(_, value)| !value.trim().is_empty()) {
         let kind = fields_by_name(name).map(|field| &field.kind);
         let value = match kind {
             Some(Kind::Number(_)) => number(name, value.trim())?,
+            Some(Kind::Priority) => {
+                let priority: Priority = value.parse().map_err(|error| format!("{name}: {error}"))?;
+                priority.get().into()
+            }
             Some(Kind::Seeds) => {
                 let Seeds(seeds) = value.parse().map_err(|error| format!("{name}: {error}"))?;
-                if seeds.len() > 1 {
-                    fields.insert("force".into(), false.into());
-                }
                 fields.insert("grid".into(), json!({ "seed": seeds }));
                 continue;
             }
@@ -68,12 +69,12 @@ mod tests {
     }
 
     #[test]
-    fn several_seeds_are_several_runs_and_one_is_a_new_one() {
+    fn several_seeds_are_several_runs() {
         let seeds = |text| {
             let sweep = sweep(&pairs(&[("seed", text)])).unwrap();
-            (sweep.runs.iter().map(|run| run.spec.seed).collect::<Vec<_>>(), sweep.force)
+            sweep.runs.iter().map(|run| run.spec.seed).collect::<Vec<_>>()
         };
-        assert_eq!(seeds("0-2, 7"), (vec![0, 1, 2, 7], false));
-        assert_eq!(seeds("3"), (vec![3], true));
+        assert_eq!(seeds("0-2, 7"), [0, 1, 2, 7]);
+        assert_eq!(seeds("3"), [3]);
     }
 }
