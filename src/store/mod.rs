@@ -3,6 +3,7 @@
 //! One writer connection, so that writers queue here instead of meeting a busy database, and a pool of readers that WAL
 //! lets read meanwhile. Big writes are one statement over a JSON parameter that was prepared outside the transaction.
 
+mod changes;
 mod datasets;
 mod files;
 mod network_file_system;
@@ -23,6 +24,7 @@ use sqlx::{
 
 use crate::error::{Error, Result};
 
+pub use changes::{Change, Clock};
 pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
 pub use files::DiskUsage;
 pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow};

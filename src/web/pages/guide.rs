@@ -58,7 +58,11 @@ const ENDPOINTS: [Endpoint; 19] = [
         "/api/v1/predictions?run=&rule=&k=&threshold=&top=",
         "The decision path of an image: field image, or the body itself.",
     ),
-    endpoint("GET", "/api/v1/events", "Server-sent events: each change of a run."),
+    endpoint(
+        "GET",
+        "/api/v1/events?last_event_id=",
+        "Server-sent events: each change of a run. Last-Event-ID, or last_event_id, tells what changed since.",
+    ),
     endpoint("GET", "/api/v1/runs/{id}/events", "The same of one run."),
     endpoint("GET", "/api/v1/disk", "What runs, features and thumbnails take on disk."),
     endpoint("GET", "/healthz", "Whether the server lives."),
