@@ -6,6 +6,7 @@ mod data_directory;
 mod server;
 mod sweeps;
 mod talks;
+mod waits;
 
 /// What a command did.
 struct Done {
@@ -53,6 +54,7 @@ fn every_command_and_every_flag_has_a_help() {
         "run",
         "run submit",
         "run list",
+        "run wait",
         "predict",
         "experiment paper",
     ] {

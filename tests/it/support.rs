@@ -63,12 +63,17 @@ impl TestServer {
 
     /// A server on this data directory.
     pub fn start(data: tempfile::TempDir) -> Self {
+        Self::start_at("127.0.0.1:0", data)
+    }
+
+    /// The same at an address of its own.
+    pub fn start_at(address: &str, data: tempfile::TempDir) -> Self {
         let mut command = twograin();
         // As a shell starts a program: in a process group of its own.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut process = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args(["serve", "--listen", address, "--data-dir"])
             .arg(data.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -149,10 +154,22 @@ impl TestServer {
         self.restart()
     }
 
-    fn restart(mut self) -> Self {
+    /// The same, but the other one starts at the same address, after a while.
+    pub fn crash_and_return(mut self, after: Duration) -> Self {
+        self.process.kill().expect("the server can be killed");
+        let address = self.url.trim_start_matches("http://").to_owned();
+        let data = self.ended();
+        std::thread::sleep(after);
+        Self::start_at(&address, data)
+    }
+
+    fn restart(self) -> Self {
+        Self::start(self.ended())
+    }
+
+    fn ended(mut self) -> tempfile::TempDir {
         self.process.wait().expect("the server ends");
-        let data = std::mem::replace(&mut self.data, tempfile::tempdir().expect("a temporary directory"));
-        Self::start(data)
+        std::mem::replace(&mut self.data, tempfile::tempdir().expect("a temporary directory"))
     }
 
     /// `GET` of a path: status and JSON.
