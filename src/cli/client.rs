@@ -1,15 +1,18 @@
 //! The HTTP client of the commands that talk to a server.
 
-use std::time::Duration;
+use std::{io::BufReader, time::Duration};
 
 use clap::Args;
 use reqwest::{
     Method, StatusCode, Url,
-    blocking::{Client as Http, RequestBuilder, multipart::Form},
+    blocking::{Client as Http, RequestBuilder, Response, multipart::Form},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::failure::{Failure, chain};
+use super::{
+    events::Events,
+    failure::{Failure, chain},
+};
 
 /// Which server a command talks to.
 #[derive(Args, Clone, Debug)]
@@ -21,6 +24,9 @@ pub struct ServerArgs {
 
 /// How long an answer may take. An upload's may load a model first.
 const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a stream of events may say nothing: the server sends a comment every 15 seconds.
+const SILENCE: Duration = Duration::from_secs(45);
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +55,7 @@ impl From<Refusal> for Failure {
 }
 
 /// An answer's body: the server's JSON, unchanged.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answer(String);
 
 /// What is read of an RFC 9457 problem document.
@@ -72,17 +78,20 @@ impl ServerArgs {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let mut http = Http::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("twograin/", env!("CARGO_PKG_VERSION")));
-        if is_local(&base) {
-            http = http.no_proxy();
-        }
-        let http = http.build().map_err(|error| Failure::because("the HTTP client cannot be made", &error))?;
+        let http = http(&base, TIMEOUT);
+        let http = http.map_err(|error| Failure::because("the HTTP client cannot be made", &error))?;
         Ok(Client { http, shown: base.as_str().trim_end_matches('/').to_owned(), base })
     }
+}
+
+/// `timeout`: of an answer, and of each read of its body.
+fn http(base: &Url, timeout: Duration) -> reqwest::Result<Http> {
+    let http = Http::builder()
+        .timeout(timeout)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("twograin/", env!("CARGO_PKG_VERSION")));
+    if is_local(base) { http.no_proxy() } else { http }.build()
 }
 
 fn is_local(url: &Url) -> bool {
@@ -128,9 +137,28 @@ impl Client {
         self.send(self.request(Method::DELETE, path)?)
     }
 
+    /// A stream of events, from after the event with the id `heard` on.
+    pub fn events(&self, path: &str, heard: Option<&str>) -> Result<Events<BufReader<Response>>, Refusal> {
+        let url = self.url(path)?;
+        let http = http(&self.base, SILENCE).map_err(|error| Refusal::Answered(chain(&error)))?;
+        let request = http.get(url).header("accept", "text/event-stream");
+        let request = heard.into_iter().fold(request, |request, id| request.header("last-event-id", id));
+        let response = request.send().map_err(|error| self.no_answer(error))?;
+        match response.status() {
+            status if status.is_success() => Ok(Events::new(BufReader::new(response))),
+            status => {
+                let body = response.text().map_err(|error| self.no_answer(error))?;
+                Err(Refusal::Answered(self.refused(status, &body)))
+            }
+        }
+    }
+
+    fn url(&self, path: &str) -> Result<Url, Refusal> {
+        self.base.join(path).map_err(|error| Refusal::Answered(format!("{path}: {error}")))
+    }
+
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Refusal> {
-        let url = self.base.join(path).map_err(|error| Refusal::Answered(format!("{path}: {error}")))?;
-        Ok(self.http.request(method, url).header("accept", "application/json"))
+        Ok(self.http.request(method, self.url(path)?).header("accept", "application/json"))
     }
 
     fn send(&self, request: RequestBuilder) -> Result<Answer, Refusal> {

@@ -4,6 +4,7 @@ mod bench;
 mod client;
 mod compare;
 mod dataset;
+mod events;
 mod experiment;
 mod failure;
 mod import;
@@ -94,7 +95,7 @@ enum Command {
         command: weights::WeightsCommand,
     },
 
-    /// Submit, list, show, compare, cancel and delete training runs
+    /// Submit, wait for, list, show, compare, cancel and delete training runs
     ///
     /// Talks to a running server.
     #[command(after_help = EXIT_CODES)]

@@ -32,13 +32,18 @@ pub enum RunCommand {
         sweep: sweep::SweepArgs,
         /// Wait for the end, with a progress bar on a terminal and plain lines elsewhere
         ///
-        /// Ctrl-C stops the waiting; the run goes on. Several runs are followed one after the other.
+        /// Ctrl-C stops the waiting; the run goes on. Several runs are followed at once. A server that goes away is waited for.
         #[arg(long)]
         wait: bool,
         /// Print the run as the server's JSON; with --wait, as it is at the end
         #[arg(long)]
         json: bool,
     },
+
+    /// Wait for the end of runs, with progress bars on a terminal and plain lines elsewhere
+    ///
+    /// Ctrl-C stops the waiting; the runs go on. So they do when the server is stopped, which is waited for, for ten minutes.
+    Wait(wait::WaitArgs),
 
     /// List runs, newest first
     List(ListArgs),
@@ -146,9 +151,9 @@ pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
             return submit_run(client, *submit, sweep.force, wait, json);
         }
         RunCommand::Submit { submit, sweep, wait, json } => {
-            let went_well = sweep::submit(client, *submit, &sweep, wait, json)?;
-            return Ok(if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return sweep::submit(client, *submit, &sweep, wait, json).map(code);
         }
+        RunCommand::Wait(args) => return wait::wait(client, &args).map(code),
         RunCommand::List(args) => list(client, &args)?,
         RunCommand::Show(OneRun { id, json }) => {
             let answer = client.get(&format!("api/v1/runs/{id}"), &())?;
@@ -194,6 +199,10 @@ pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn code(went_well: bool) -> ExitCode {
+    if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The server's JSON, if it sent any, or a sentence.

@@ -1,140 +1,204 @@
-//! Waiting for the end of a run: a progress bar on a terminal, plain lines elsewhere. All on standard error.
+//! Waiting for the end of runs: progress bars on a terminal, plain lines elsewhere. All on standard error.
+//!
+//! It lives on the server's events. When the server goes away, the waiting goes on where it was once the server is there again.
+
+mod view;
 
 use std::{
-    io::{self, IsTerminal},
+    collections::{BTreeMap, BTreeSet},
     process, thread,
     time::{Duration, Instant},
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use clap::Args;
 
 use super::{
     client::{Answer, Client, Refusal},
+    events::Event,
     failure::Failure,
-    output::duration,
+    output::print,
+    run, run_report,
 };
 use crate::{
     domain::{RunId, RunStatus},
-    report::{Progress, RunReport},
+    report::{RunBrief, RunReport},
 };
 
-/// About three looks a second.
-const PERIOD: Duration = Duration::from_millis(330);
-/// A server that is restarted has this long to come back.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Without a terminal, a line at least this often while something happens.
-const LINE_PERIOD: Duration = Duration::from_secs(15);
+use view::View;
+pub use view::progress_words;
+
+/// Between two tries to reach the server.
+const PAUSE: Duration = Duration::from_millis(500);
+/// A server that is restarted, or its machine, has this long to come back.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// The exit code of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-/// Looks at the runs, one after the other, until each has ended. Ctrl-C ends the process and leaves them running.
+#[derive(Args, Debug)]
+pub struct WaitArgs {
+    /// Numbers of the runs
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<RunId>,
+    /// Print the runs as the server's JSON, as they are at the end: one as it is, several as {"items": […]}
+    #[arg(long)]
+    json: bool,
+}
+
+/// `twograin run wait`: whether all of them succeeded.
+pub fn wait(client: &Client, args: &WaitArgs) -> Result<bool, Failure> {
+    // What is not there, or no server at all, is said at once.
+    for id in &args.ids {
+        client.get(&format!("api/v1/runs/{id}"), &())?;
+    }
+    let ended = until_the_end(client, &args.ids)?;
+    match (ended.as_slice(), args.json) {
+        ([(answer, _)], true) => print(answer.text())?,
+        ([(_, run)], false) => print(&run_report::text(run))?,
+        (several, true) => {
+            let texts: Vec<&str> = several.iter().map(|(answer, _)| answer.text()).collect();
+            print(&format!("{{\"items\": [{}]}}", texts.join(", ")))?;
+        }
+        (several, false) => print(&run::table(several.iter().map(|(_, run)| &run.brief)))?,
+    }
+    Ok(ended.iter().all(|(_, run)| run.brief.status == RunStatus::Succeeded))
+}
+
+/// Follows the runs, all at once, until each has ended, and gives them in the order of `ids`. Ctrl-C ends the process and
+/// leaves them running.
 pub fn until_the_end(client: &Client, ids: &[RunId]) -> Result<Vec<(Answer, RunReport)>, Failure> {
-    let bars = MultiProgress::new();
-    leave_on_interrupt(ids, bars.clone());
-    let mut ended = Vec::with_capacity(ids.len());
-    for (&id, number) in ids.iter().zip(1..) {
-        let place = if ids.len() == 1 { String::new() } else { format!(" ({number} of {})", ids.len()) };
-        let (answer, run) = end_of(client, id, View::new(id, &place, &bars))?;
-        if ids.len() > 1 {
-            eprintln!("run {id}{place}: {}", run.brief.status);
-        }
-        ended.push((answer, run));
-    }
-    Ok(ended)
+    let following = Following::new(client, ids);
+    leave_on_interrupt(ids, following.view.bars());
+    following.follow(PATIENCE)
 }
 
-fn end_of(client: &Client, id: RunId, mut view: View) -> Result<(Answer, RunReport), Failure> {
-    let mut silent_since: Option<Instant> = None;
-    loop {
-        match client.get(&format!("api/v1/runs/{id}"), &()) {
-            Ok(answer) => {
-                silent_since = None;
-                let run: RunReport = answer.parse()?;
-                if run.brief.status.is_final() {
-                    view.end();
-                    return Ok((answer, run));
+struct Following<'a> {
+    client: &'a Client,
+    ids: &'a [RunId],
+    view: View,
+    waiting: BTreeSet<RunId>,
+    ended: BTreeMap<RunId, (Answer, RunReport)>,
+    /// The id of the last event, to go on from.
+    heard: Option<String>,
+    /// Whether what the runs are is to be looked up, because no event tells.
+    look: bool,
+    /// Since when there is no answer.
+    silent: Option<Instant>,
+}
+
+impl<'a> Following<'a> {
+    fn new(client: &'a Client, ids: &'a [RunId]) -> Self {
+        let waiting = BTreeSet::from_iter(ids.iter().copied());
+        let view = View::new(waiting.len());
+        Self { client, ids, view, waiting, ended: BTreeMap::new(), heard: None, look: true, silent: None }
+    }
+
+    fn follow(mut self, patience: Duration) -> Result<Vec<(Answer, RunReport)>, Failure> {
+        let done = self.until_none_waits(patience);
+        self.view.clear();
+        done?;
+        Ok(self.ids.iter().filter_map(|id| self.ended.get(id).cloned()).collect())
+    }
+
+    fn until_none_waits(&mut self, patience: Duration) -> Result<(), Failure> {
+        while !self.waiting.is_empty() {
+            match self.listen() {
+                Ok(()) => {}
+                Err(Refusal::NoAnswer(message)) => {
+                    if self.silent.is_none() {
+                        self.view.say("the server does not answer; waiting for it");
+                    }
+                    if self.silent.get_or_insert_with(Instant::now).elapsed() >= patience {
+                        let kept = "the runs are kept, and go on when the server is there again";
+                        return Err(Failure::Failed(format!("{message}; {kept}")));
+                    }
                 }
-                view.show(&run);
+                Err(refusal @ Refusal::Answered(_)) => return Err(refusal.into()),
             }
-            Err(Refusal::NoAnswer(message)) => {
-                if silent_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-                    view.end();
-                    return Err(Failure::Failed(format!(
-                        "{message}; run {id} is kept, and goes on when the server is there again"
-                    )));
-                }
-            }
-            Err(refusal @ Refusal::Answered(_)) => {
-                view.end();
-                return Err(refusal.into());
+            if !self.waiting.is_empty() {
+                thread::sleep(PAUSE);
             }
         }
-        thread::sleep(PERIOD);
-    }
-}
-
-/// “epoch 2 of 8, 25%, loss 1.234, 310 images/s, 41 s left”.
-pub fn progress_words(progress: &Progress) -> String {
-    format!("{}, {:.0}%{}", progress.phase, progress.fraction * 100.0, details(progress))
-}
-
-fn details(progress: &Progress) -> String {
-    let loss = progress.loss.map(|loss| format!(", loss {loss:.3}"));
-    let speed = progress.images_per_second.map(|speed| format!(", {speed:.0} images/s"));
-    let left = progress.seconds_left.map(|left| format!(", {} left", duration(left)));
-    [loss, speed, left].into_iter().flatten().collect()
-}
-
-/// Where the progress is drawn.
-struct View {
-    id: RunId,
-    bar: Option<ProgressBar>,
-    said: String,
-    said_at: Instant,
-}
-
-impl View {
-    fn new(id: RunId, place: &str, bars: &MultiProgress) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:24}] {percent:>3}% {msg}");
-            let bar = bars.add(ProgressBar::new(1000).with_prefix(format!("run {id}{place}")));
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
-        Self { id, bar, said: String::new(), said_at: Instant::now() }
+        Ok(())
     }
 
-    fn show(&mut self, run: &RunReport) {
-        let progress = run.brief.progress.as_ref().filter(|_| run.brief.status == RunStatus::Running);
-        // What tells one line from the next; the figures alone are news only after a while.
-        let (state, line) = match (progress, run.queue_position) {
-            (Some(progress), _) => (progress.phase.clone(), progress_words(progress)),
-            (None, Some(place)) => (format!("queued, number {place}"), format!("queued, number {place}")),
-            (None, None) => (run.brief.status.to_string(), run.brief.status.to_string()),
+    /// Hears what happens until nothing is waited for any more, or the stream ends.
+    fn listen(&mut self) -> Result<(), Refusal> {
+        let path = match self.ids {
+            [id] => format!("api/v1/runs/{id}/events"),
+            _ => "api/v1/events".into(),
         };
-        if let Some(bar) = &self.bar {
-            bar.set_position(progress.map_or(0, |progress| (progress.fraction * 1000.0).round() as u64));
-            bar.set_message(match progress {
-                Some(progress) => format!("{}{}", progress.phase, details(progress)),
-                None => line,
-            });
-        } else if state != self.said || (self.said_at.elapsed() > LINE_PERIOD && progress.is_some()) {
-            eprintln!("run {}: {line}", self.id);
-            self.said = state;
-            self.said_at = Instant::now();
+        let mut events = self.client.events(&path, self.heard.as_deref())?;
+        if self.silent.take().is_some() {
+            self.view.say("the server answers again");
         }
+        // Without an id, what happened before the stream began is not told by it.
+        if self.look || self.heard.is_none() {
+            self.look()?;
+        }
+        while !self.waiting.is_empty() {
+            // A stream that breaks is taken up again; whether the server is gone shows then.
+            let Ok(Some(event)) = events.next() else { return Ok(()) };
+            self.hear(&event)?;
+            self.heard = events.id.clone().or(self.heard.take());
+        }
+        Ok(())
     }
 
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+    fn hear(&mut self, event: &Event) -> Result<(), Refusal> {
+        let odd = |error: serde_json::Error| {
+            Refusal::Answered(format!("the server's event is not understood ({error}); is it of another version?"))
+        };
+        match event.kind.as_str() {
+            "run" => {
+                let run: RunBrief = serde_json::from_str(&event.data).map_err(odd)?;
+                match self.waiting.contains(&run.id) {
+                    true if run.status.is_final() => self.look_at(run.id)?,
+                    true => self.view.show(&run, None),
+                    false => {}
+                }
+            }
+            "deleted" => {
+                let run: RunId = serde_json::from_str(&event.data).map_err(odd)?;
+                if self.waiting.contains(&run) {
+                    return Err(Refusal::Answered(format!("run {run} was deleted")));
+                }
+            }
+            "missed" => self.look()?,
+            // What the server itself is doing, and what later versions tell.
+            _ => {}
         }
+        Ok(())
+    }
+
+    /// Looks at each run that is waited for.
+    fn look(&mut self) -> Result<(), Refusal> {
+        self.look = true;
+        for id in self.waiting.clone() {
+            self.look_at(id)?;
+        }
+        self.look = false;
+        Ok(())
+    }
+
+    fn look_at(&mut self, id: RunId) -> Result<(), Refusal> {
+        // If it does not come to an end, it is begun again.
+        let before = std::mem::replace(&mut self.look, true);
+        let answer = self.client.get(&format!("api/v1/runs/{id}"), &())?;
+        let run: RunReport = answer.parse().map_err(|failure| Refusal::Answered(failure.to_string()))?;
+        self.look = before;
+        if run.brief.status.is_final() {
+            self.waiting.remove(&id);
+            self.view.ended(&run.brief);
+            self.ended.insert(id, (answer, run));
+        } else {
+            self.view.show(&run.brief, run.queue_position);
+        }
+        Ok(())
     }
 }
 
 /// On Ctrl-C: says that the runs go on, and ends the process at once, whatever request is under way.
-fn leave_on_interrupt(ids: &[RunId], bars: MultiProgress) {
+fn leave_on_interrupt(ids: &[RunId], bars: indicatif::MultiProgress) {
     let goes_on = match ids {
         [id] => {
             format!("run {id} goes on; see it with `twograin run show {id}`, stop it with `twograin run cancel {id}`")
@@ -151,4 +215,28 @@ fn leave_on_interrupt(ids: &[RunId], bars: MultiProgress) {
             process::exit(INTERRUPTED);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::client::ServerArgs;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        server: ServerArgs,
+    }
+
+    #[test]
+    fn a_server_that_stays_away_is_given_up() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+        let line = Line::parse_from(["wait", "--server", &format!("http://{closed}")]);
+        let client = line.server.client().unwrap();
+        let failure = Following::new(&client, &[RunId(7)]).follow(Duration::from_millis(1)).unwrap_err().to_string();
+        assert!(failure.starts_with(&format!("no server answers at http://{closed}")), "{failure}");
+        assert!(failure.ends_with("the runs are kept, and go on when the server is there again"), "{failure}");
+    }
 }

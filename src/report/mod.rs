@@ -3,6 +3,7 @@
 //!
 //! No SQL and no candle: everything comes from the store's rows and score files.
 
+mod changes;
 mod comparison;
 mod dataset;
 mod disk;
@@ -18,6 +19,7 @@ mod run;
 mod sweep;
 mod transitions;
 
+pub use changes::{Changed, Position};
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
 pub use disk::bytes_words;

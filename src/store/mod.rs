@@ -4,6 +4,7 @@
 //! lets read meanwhile. Big writes are one statement over a JSON parameter that was prepared outside the transaction.
 
 mod attempts;
+mod changes;
 mod datasets;
 mod files;
 mod network_file_system;
@@ -26,6 +27,7 @@ use sqlx::{
 use crate::error::{Error, Result};
 
 pub use attempts::AttemptRow;
+pub use changes::{Change, Clock};
 pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
 pub use files::DiskUsage;
 pub use order::QueueState;

@@ -7,6 +7,7 @@ mod queue;
 mod server;
 mod sweeps;
 mod talks;
+mod waits;
 
 /// What a command did.
 struct Done {
@@ -54,6 +55,7 @@ fn every_command_and_every_flag_has_a_help() {
         "run",
         "run submit",
         "run list",
+        "run wait",
         "predict",
         "experiment paper",
     ] {

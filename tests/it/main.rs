@@ -4,6 +4,7 @@ mod architecture;
 mod browser;
 mod cli;
 mod dataset;
+mod events;
 mod experiment;
 mod faults;
 mod journey;

@@ -1,5 +1,7 @@
 //! Data sets, the queue and outcomes in the database.
 
+mod changes;
+
 use jiff::Timestamp;
 use twograin::{
     dataset::coco::{Funnel, Imported, ImportedImage, ImportedSplit},

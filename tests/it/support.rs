@@ -87,7 +87,11 @@ impl Launch {
             }
             None => own,
         };
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).args(&self.flags);
+        command.arg("serve");
+        if !self.flags.iter().any(|flag| flag == "--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.arg("--data-dir").arg(data).args(&self.flags);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -204,6 +208,15 @@ impl TestServer {
     pub fn crash(&mut self) {
         self.process.kill().expect("the server can be killed");
         self.process.wait().expect("the server ends");
+    }
+
+    /// Ends the server as a crash would, and starts another one at the same address, after a while.
+    pub fn crash_and_return(mut self, after: Duration) -> Self {
+        self.crash();
+        let address = self.url.trim_start_matches("http://").to_owned();
+        self.launch.flags.extend(["--listen".into(), address]);
+        std::thread::sleep(after);
+        self.restart()
     }
 
     /// Starts another server on the same data directory as this one, which has ended.

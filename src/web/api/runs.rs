@@ -18,7 +18,7 @@ use crate::{
     services::{Activity, Queue, Submitted},
     web::{
         error::Problem,
-        events::{self, Sources},
+        events::{self, LastEventId, Sources},
         extract::{Json, Path, Query},
     },
 };
@@ -146,16 +146,18 @@ pub async fn events(
     State(queue): State<Queue>,
     State(reports): State<Reports>,
     State(activity): State<watch::Receiver<Option<Activity>>>,
-) -> impl IntoResponse {
-    events::stream(Sources { reports, runs: queue.subscribe(), activity: Some(activity), only: None })
+    heard: LastEventId,
+) -> Result<impl IntoResponse, Problem> {
+    let sources = Sources { reports, runs: queue.subscribe(), activity: Some(activity), only: None };
+    Ok(events::stream(sources, heard).await?)
 }
 
 pub async fn events_of_one(
     State(queue): State<Queue>,
     State(reports): State<Reports>,
     Path(run): Path<RunId>,
+    heard: LastEventId,
 ) -> Result<impl IntoResponse, Problem> {
-    let runs = queue.subscribe();
-    reports.run(run).await?;
-    Ok(events::stream(Sources { reports, runs, activity: None, only: Some(run) }))
+    let sources = Sources { reports, runs: queue.subscribe(), activity: None, only: Some(run) };
+    Ok(events::stream(sources, heard).await?)
 }

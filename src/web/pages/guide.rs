@@ -68,7 +68,11 @@ const ENDPOINTS: [Endpoint; 25] = [
     endpoint("GET", "/api/v1/queue", "How many runs wait and run, and whether the queue is paused."),
     endpoint("POST", "/api/v1/queue/pause", "Let nothing new start; what runs goes on."),
     endpoint("POST", "/api/v1/queue/resume", "Let what waits start again."),
-    endpoint("GET", "/api/v1/events", "Server-sent events: each change of a run."),
+    endpoint(
+        "GET",
+        "/api/v1/events?last_event_id=",
+        "Server-sent events: each change of a run. Last-Event-ID, or last_event_id, tells what changed since.",
+    ),
     endpoint("GET", "/api/v1/runs/{id}/events", "The same of one run."),
     endpoint("GET", "/api/v1/disk", "What runs, features and thumbnails take on disk."),
     endpoint("GET", "/healthz", "Whether the server lives."),

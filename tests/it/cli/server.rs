@@ -9,6 +9,8 @@ use std::{
 /// What it was asked.
 pub struct Asked {
     pub line: String,
+    /// The id of the last event that was heard.
+    pub heard: Option<String>,
     pub body: String,
 }
 
@@ -40,6 +42,7 @@ fn answer(stream: TcpStream, status: u16, body: &str) -> Asked {
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
     let mut length = 0;
+    let mut heard = None;
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).unwrap();
@@ -50,6 +53,9 @@ fn answer(stream: TcpStream, status: u16, body: &str) -> Asked {
         if let Some(value) = header.strip_prefix("content-length:") {
             length = value.trim().parse().unwrap();
         }
+        if let Some(value) = header.strip_prefix("last-event-id:") {
+            heard = Some(value.trim().to_owned());
+        }
     }
     let mut bytes = vec![0; length];
     reader.read_exact(&mut bytes).unwrap();
@@ -59,5 +65,5 @@ fn answer(stream: TcpStream, status: u16, body: &str) -> Asked {
     );
     reader.get_mut().write_all((head + body).as_bytes()).unwrap();
     let request = line.trim().trim_end_matches(" HTTP/1.1").to_owned();
-    Asked { line: request, body: String::from_utf8_lossy(&bytes).into_owned() }
+    Asked { line: request, heard, body: String::from_utf8_lossy(&bytes).into_owned() }
 }

@@ -24,27 +24,6 @@ fn several_seeds_and_a_grid_are_one_request() {
 }
 
 #[test]
-fn all_runs_are_waited_for_and_one_that_fails_fails_the_command() {
-    for (end, code) in [("succeeded", 0), ("failed", 1)] {
-        let item = |id, status| json!({"existing": false, "run": run(id, status)});
-        let items = json!({"items": [item(7, "queued"), item(8, "queued")]});
-        let states = [run(7, "running"), run(7, end), run(8, "running"), run(8, "succeeded")];
-        let mut all = vec![(201, items.to_string())];
-        all.extend(states.iter().map(|state| (200, state.to_string())));
-        let server = Server::start(all);
-        let done = twograin(&[&SUBMIT[..], &["--seeds", "0,1", "--wait", "--json", "--server", &server.url]].concat());
-        assert_eq!(done.code, Some(code), "{}", done.err);
-        assert!(done.err.contains(&format!("run 7 (1 of 2): {end}\n")), "{}", done.err);
-        assert!(done.err.ends_with("run 8 (2 of 2): succeeded\n"), "{}", done.err);
-        let out: Value = serde_json::from_str(&done.out).unwrap();
-        assert_eq!(
-            (&out["items"][0]["run"]["status"], &out["items"][1]["run"]["status"]),
-            (&json!(end), &json!("succeeded"))
-        );
-    }
-}
-
-#[test]
 fn what_has_no_default_is_asked_for() {
     for extra in [&[][..], &["--seeds", "0,1"]] {
         let done = twograin(&[&["run", "submit", "--dataset", "demo", "--objective", "coarse-only"], extra].concat());

@@ -92,23 +92,6 @@ fn json_is_the_servers_unchanged() {
 }
 
 #[test]
-fn waiting_shows_lines_and_ends_as_the_run_does() {
-    for (end, code, said) in [
-        ("succeeded", 0, "IA                0.409  0.309 – 0.509"),
-        ("failed", 1, "out of memory"),
-        ("canceled", 1, "canceled"),
-    ] {
-        let states = ["queued", "queued", "running", "running", end].map(|status| run(7, status));
-        let server = Server::start(states.iter().map(|state| (201, state.to_string())).collect());
-        let done = twograin(&[&SUBMIT[..], &["--wait", "--server", &server.url]].concat());
-        assert_eq!(done.code, Some(code), "{}", done.err);
-        let lines = "run 7: queued, number 2\nrun 7: epoch 2 of 3, 50%, loss 1.250, 310 images/s, 1 min 1 s left\n";
-        assert_eq!(done.err, lines);
-        assert!(done.out.contains(said), "{}", done.out);
-    }
-}
-
-#[test]
 fn a_run_is_shown_with_its_counts_and_undefined_figures() {
     let server = Server::start(answers(&[(200, &run(7, "succeeded"))]));
     let out = twograin(&["run", "show", "7", "--server", &format!("{}/", server.url)]).out;
