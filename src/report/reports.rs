@@ -248,5 +248,6 @@ fn seconds(run: &RunRow) -> Option<f64> {
     let at = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
     let start = at(&run.started_at)?;
     let end = at(&run.finished_at).unwrap_or_else(jiff::Timestamp::now);
-    Some(end.duration_since(start).as_secs_f64())
+    // A clock that was set back would have it end before it began.
+    Some(end.duration_since(start).as_secs_f64().max(0.0))
 }

@@ -167,12 +167,13 @@ async fn ended(
     if queue.shared.contacts.get(attempt).told || left(queue, watched, stop).await {
         return None;
     }
-    let words = queue.store.last_words(attempt).await.ok().flatten();
-    let said = |reason: String| match &words {
-        // Rust's word for it, before it aborts.
-        Some(words) if words.starts_with("memory allocation of") => format!("out of memory: {words}"),
-        Some(words) => format!("{reason}: {words}"),
-        None => reason,
+    let words = queue.store.last_words(attempt).await.unwrap_or_default();
+    // As Rust and the C library say it, before the process aborts.
+    let memory = |line: &&String| line.contains("memory allocation of") || line.contains("Cannot allocate memory");
+    let said = |reason: String| match (words.iter().find(memory), words.last()) {
+        (Some(memory), _) => format!("out of memory: {memory}"),
+        (None, Some(last)) => format!("{reason}: {last}"),
+        (None, None) => reason,
     };
     Some(match exit {
         Exit::Done => Ending::Lost("the worker ended without telling a result".into()),

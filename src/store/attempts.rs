@@ -75,14 +75,14 @@ impl Store {
         }
     }
 
-    /// The last line of an attempt's log that is not ours, such as what a library said before it aborted.
-    pub async fn last_words(&self, attempt: AttemptId) -> Result<Option<String>> {
+    /// The lines at the end of an attempt's log that are not ours, such as what a library said before it aborted.
+    pub async fn last_words(&self, attempt: AttemptId) -> Result<Vec<String>> {
         let file = self.log_file(attempt).await?;
         let text = blocking(move || tail(&file)).await?;
         // What Rust says after each panic tells nothing about this one.
-        let own = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE");
-        let last = text.lines().rfind(own).filter(|line| stamp(line).is_none());
-        Ok(last.map(|line| line.trim_end().to_owned()))
+        let tells = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: ");
+        let last: Vec<_> = text.lines().rev().take_while(|line| stamp(line).is_none()).filter(tells).collect();
+        Ok(last.into_iter().rev().map(|line| line.trim_end().to_owned()).collect())
     }
 
     /// The last `limit` lines of a run's log, oldest first.

@@ -20,7 +20,7 @@ use std::{
 };
 
 use sqlx::{
-    SqlitePool,
+    Connection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -72,7 +72,14 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
         let cannot = |error: sqlx::Error| Error::Invalid(format!("the database {}: {error}", database.display()));
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(cannot)?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            // SQLite ends a transaction by itself when the disk is full, and sqlx does not hear of it: such a connection would
+            // refuse every transaction from then on.
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
+            .connect_with(options.clone())
+            .await
+            .map_err(cannot)?;
         sqlx::migrate!().run(&writer).await.map_err(|error| {
             Error::Invalid(format!(
                 "the database {} does not fit this version of twograin: {error}; use the version that wrote it, or another \

@@ -198,7 +198,7 @@ fn a_worker_that_runs_out_of_memory_says_so() {
     let limit = ["--pid", &server.worker(run).to_string(), "--as=100000000"];
     assert!(std::process::Command::new("prlimit").args(limit).status().expect("prlimit is there").success());
     let reason = exit(&server, run, 1);
-    assert!(reason.starts_with("out of memory: "), "{reason}");
+    assert!(reason.starts_with("out of memory: "), "{reason}: {:#}", report(&server, run)["log"]);
 }
 
 #[test]
