@@ -13,6 +13,10 @@ function swap(fresh) {
       next.querySelector(`#${CSS.escape(details.id)}`)?.setAttribute("open", "");
     }
     if (old.isEqualNode(next)) continue;
+    for (const box of old.querySelectorAll("input[type=checkbox][id]:checked")) {
+      const same = next.querySelector(`#${CSS.escape(box.id)}`);
+      if (same) same.checked = true;
+    }
     const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
     const scrolled = [...old.querySelectorAll("[data-keep-scroll]")].map((item) => [item.id, item.scrollTop]);
     old.replaceWith(document.adoptNode(next));

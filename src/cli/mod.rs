@@ -3,6 +3,7 @@
 mod bench;
 mod client;
 mod compare;
+mod curves;
 mod dataset;
 mod events;
 mod experiment;

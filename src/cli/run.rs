@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     client::{Answer, Client},
-    compare,
+    compare, curves,
     failure::Failure,
     labels,
     output::{Align, Table, number, print},
@@ -53,6 +53,9 @@ pub enum RunCommand {
 
     /// Compare two runs on the same test images: differences with intervals, outcomes under both, McNemar's tests
     Compare(compare::CompareArgs),
+
+    /// Show a measure of several runs beside one another, epoch by epoch
+    Curves(curves::CurvesArgs),
 
     /// Show a run's fine labels one by one: average precision, precision, recall, F1
     Labels(labels::LabelsArgs),
@@ -160,6 +163,7 @@ pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
             print(&if json { answer.text().to_owned() } else { run_report::text(&answer.parse()?) })?;
         }
         RunCommand::Compare(args) => compare::compare(client, &args)?,
+        RunCommand::Curves(args) => curves::curves(client, &args)?,
         RunCommand::Labels(args) => labels::labels(client, &args)?,
         RunCommand::Cancel(OneRun { id, json }) => {
             let answer = client.post(&format!("api/v1/runs/{id}/cancel"), &serde_json::json!({}))?;

@@ -5,6 +5,7 @@
 
 mod changes;
 mod comparison;
+mod curves;
 mod dataset;
 mod disk;
 mod evidence;
@@ -21,6 +22,7 @@ mod transitions;
 
 pub use changes::{Changed, Position};
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
+pub use curves::{Along, Curve, CurvePoint, CurvesQuery, CurvesReport, MAX_CURVES, Measure};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};

@@ -8,13 +8,21 @@ use std::fmt;
 use askama::filters::HtmlSafe;
 use plotly::{
     Bar, Configuration, Layout, Plot, Scatter, Trace,
-    common::{AxisSide, DashType, ErrorData, ErrorType, Font, HoverInfo, Line, LineShape, Marker, Mode, Orientation},
+    common::{
+        AxisSide, DashType, ErrorData, ErrorType, Font, HoverInfo, Line, LineShape, Marker, MarkerSymbol, Mode,
+        Orientation,
+    },
     configuration::{DisplayModeBar, ImageButtonFormats, ModeBarButtonName, ToImageButtonOptions},
     layout::{Axis, BarMode, HoverMode, Legend, Margin},
 };
 
 use super::filters;
-use crate::report::{CategoryCount, Comparison, EpochPoint, Figure, LabelFigures, TransitionsReport};
+use crate::report::{
+    Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, LabelFigures, TransitionsReport,
+};
+
+/// A line of more points than this is drawn by every n-th of them.
+const MAX_POINTS: usize = 1000;
 
 /// A chart as JSON that may stand in a `<script type="application/json">`; `null` where there is nothing to draw.
 #[derive(Clone, Debug)]
@@ -100,6 +108,74 @@ pub fn epochs(points: &[EpochPoint]) -> Chart {
             axis().title("IA, accuracy").overlaying("y").side(AxisSide::Right).range(vec![0.0, 1.04]).show_grid(false),
         );
     Chart::new(traces, layout, "twograin-training")
+}
+
+/// How a line among several looks: no two of [`MAX_CURVES`](crate::report::MAX_CURVES) have both colour and dashes in common.
+#[derive(Clone, Debug)]
+pub struct LineStyle {
+    /// A custom property of the style sheet.
+    pub colour: String,
+    /// As in SVG's `stroke-dasharray`.
+    pub dashes: &'static str,
+    dash: DashType,
+    symbol: MarkerSymbol,
+}
+
+impl LineStyle {
+    /// Of the line with this index, from 0.
+    pub fn of(index: usize) -> Self {
+        use MarkerSymbol::{Circle, Cross, Diamond, Square, TriangleUp, X};
+        // Neighbours differ in all; after twelve lines colour and dashes would meet again, unless one of them is shifted.
+        let (dash, dashes) = match (index + index / 12) % 4 {
+            0 => (DashType::Solid, "none"),
+            1 => (DashType::Dash, "8 4"),
+            2 => (DashType::Dot, "2 3"),
+            _ => (DashType::DashDot, "8 3 2 3"),
+        };
+        let symbols = [Circle, Square, Diamond, TriangleUp, Cross, X];
+        let symbol = symbols[(index + index / 6) % symbols.len()].clone();
+        Self { colour: format!("var(--series-{})", index % 6 + 1), dashes, dash, symbol }
+    }
+}
+
+/// One line for each run.
+pub fn curves(report: &CurvesReport) -> Chart {
+    let last = report.curves.iter().flat_map(|curve| &curve.points).map(|point| point.epoch).max();
+    let Some(last) = last else { return Chart::nothing() };
+    let line = |(index, curve): (usize, &Curve)| -> Box<dyn Trace> {
+        let step = curve.points.len().div_ceil(MAX_POINTS).max(1);
+        let end = curve.points.len().saturating_sub(1);
+        let shown = curve.points.iter().enumerate().filter(|(at, _)| at.is_multiple_of(step) || *at == end);
+        let (x, y): (Vec<f64>, Vec<Option<f64>>) = shown
+            .map(|(_, point)| match report.x {
+                Along::Epoch => (f64::from(point.epoch), point.value),
+                Along::Seconds => (point.seconds, point.value),
+            })
+            .unzip();
+        let style = LineStyle::of(index);
+        let marker = Marker::new().color(style.colour.clone()).size(6).symbol(style.symbol);
+        Scatter::new(x, y)
+            .name(format!("run {}", curve.run.id))
+            .mode(if curve.points.len() > 60 { Mode::Lines } else { Mode::LinesMarkers })
+            .marker(marker)
+            .line(Line::new().color(style.colour).width(2.0).dash(style.dash))
+            .hover_template(match report.x {
+                Along::Epoch => "epoch %{x}: %{y:.4f}",
+                Along::Seconds => "%{x:.0f} s: %{y:.4f}",
+            })
+    };
+    let x = match report.x {
+        Along::Epoch => axis().title("epoch").dtick((f64::from(last) / 10.0).ceil()),
+        Along::Seconds => axis().title("seconds of training"),
+    };
+    let y = axis().title(report.measure.words()).grid_color("var(--line)");
+    let y = match report.measure.is_loss() {
+        true => y.range_mode(plotly::layout::RangeMode::ToZero),
+        false => y.range(vec![0.0, 1.04]),
+    };
+    // The page has a legend of its own, with names and links.
+    let layout = layout().height(460).show_legend(false).hover_mode(HoverMode::Closest).x_axis(x).y_axis(y);
+    Chart::new(report.curves.iter().enumerate().map(line).collect(), layout, "twograin-curves")
 }
 
 /// Kept images per coarse category, both splits.
@@ -238,6 +314,15 @@ mod tests {
     #[test]
     fn nothing_to_draw_is_null() {
         assert_eq!(epochs(&[]).to_string(), "null");
+    }
+
+    #[test]
+    fn no_two_lines_look_the_same() {
+        let styles: Vec<_> = (0..crate::report::MAX_CURVES).map(LineStyle::of).collect();
+        let looks: std::collections::BTreeSet<_> = styles.iter().map(|style| (&style.colour, style.dashes)).collect();
+        assert_eq!(looks.len(), styles.len());
+        // Without colour, neighbours differ all the same.
+        assert!(styles.windows(2).all(|pair| pair[0].dashes != pair[1].dashes));
     }
 
     #[test]

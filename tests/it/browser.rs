@@ -33,7 +33,9 @@ fn paths(server: &TestServer) -> Vec<String> {
     let fine = runs.iter().filter(|run| run["objective"] != "coarse-only");
     let ids: Vec<String> = fine.map(|run| run["id"].to_string()).collect();
     if let [b, a, ..] = ids.as_slice() {
-        paths.extend([format!("/runs/{b}/labels"), format!("/transitions?a={a}&b={b}")]);
+        let curves = format!("/curves?run={a}&run={b}");
+        paths.extend([format!("/runs/{b}/labels"), format!("/transitions?a={a}&b={b}"), curves.clone()]);
+        paths.extend([format!("{curves}&measure=validation-ia&x=seconds"), "/curves".into()]);
     }
     for status in ["succeeded", "failed", "running", "queued"] {
         if let Some(run) = list(&format!("runs?status={status}")).first() {
@@ -85,6 +87,34 @@ fn the_theme_can_be_changed_and_is_remembered() {
     assert_ne!(before, after);
     browser.open(&format!("{}/runs", server.url));
     assert_eq!(browser.run(background), after);
+}
+
+#[test]
+fn what_is_ticked_stays_ticked_while_the_list_lives() {
+    let Some(browser) = Browser::start() else { return };
+    let server = TestServer::with_scenes();
+    let submit = |seed: u64| {
+        server.submit(&json!({
+            "dataset": "scenes", "backbone": "resnet-tiny", "objective": "coarse-only", "epochs": 10_000, "input_size": 32,
+            "seed": seed
+        }))
+    };
+    let first = submit(0);
+    browser.open(&format!("{}/runs", server.url));
+    browser.run(&format!("document.getElementById('choose-{first}').click()"));
+    let second = submit(1);
+    browser.wait_for(&format!("return document.getElementById('choose-{second}') !== null"), "the second run");
+    browser.run(&format!("document.getElementById('choose-{second}').click()"));
+    let third = submit(2);
+    browser.wait_for(&format!("return document.getElementById('choose-{third}') !== null"), "the third run");
+    browser.run("document.querySelector('#choose button').click()");
+    browser.wait_for("return document.body?.dataset.page === 'curves'", "the curves");
+    assert_eq!(browser.run("return location.search"), format!("?run={second}&run={first}"));
+    // The curve comes without a click once there is an epoch.
+    browser.wait_for(
+        "return document.querySelectorAll('#curves tbody tr').length > 1 && document.querySelector('.plot svg.main-svg') !== null",
+        "the live curve",
+    );
 }
 
 /// Every chart that is shown has been drawn.

@@ -1,5 +1,6 @@
 //! The HTTP API, version 1: JSON in and out, RFC 9457 problem documents, server-sent events.
 
+mod curves;
 mod datasets;
 pub mod health;
 mod predictions;
@@ -36,6 +37,7 @@ pub fn routes() -> Router<App> {
         .route("/queue/pause", post(queue::pause))
         .route("/queue/resume", post(queue::resume))
         .route("/sweeps", post(sweeps::create))
+        .route("/curves", get(curves::show))
         .route("/transitions", get(runs::transitions))
         .route("/events", get(runs::events))
         .route("/disk", get(health::disk))

@@ -11,7 +11,7 @@ struct Endpoint {
     words: &'static str,
 }
 
-const ENDPOINTS: [Endpoint; 25] = [
+const ENDPOINTS: [Endpoint; 26] = [
     endpoint("GET", "/api/v1/datasets", "All data sets."),
     endpoint("GET", "/api/v1/datasets/{name}", "One data set: funnel, counts per category and label, taxonomy."),
     endpoint(
@@ -55,6 +55,7 @@ const ENDPOINTS: [Endpoint; 25] = [
         "/api/v1/runs/{id}/labels?rule=&k=&threshold=&sort=",
         "Each fine label: average precision, precision, recall, F1; macro and micro means.",
     ),
+    endpoint("GET", "/api/v1/curves?run=&run=&measure=&x=", "One measure of several runs, epoch by epoch."),
     endpoint(
         "GET",
         "/api/v1/transitions?a=&b=&rule=&k=&threshold=",

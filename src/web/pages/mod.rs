@@ -1,6 +1,7 @@
 //! Pages. Each module holds its page structs, whose fields are what the template of the same name shows, and handlers.
 
 mod comparison;
+mod curves;
 mod datasets;
 mod gallery;
 mod guide;
@@ -42,6 +43,7 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/delete", post(run::delete))
         .route("/runs/{id}/images", get(gallery::show))
         .route("/runs/{id}/labels", get(labels::show))
+        .route("/curves", get(curves::show))
         .route("/transitions", get(transitions::show))
         .route("/datasets", get(datasets::list))
         .route("/datasets/{name}", get(datasets::show))

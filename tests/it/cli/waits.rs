@@ -57,8 +57,15 @@ fn a_stream_that_is_cut_is_gone_on_from_and_what_cannot_be_told_is_looked_up() {
     let cut = (status, cut[..cut.len() - 20].to_owned());
     let missed = (200, "event: missed\ndata: null\nid: other-9\n\n".to_owned());
     let looked = answer(&running);
-    let answers =
-        vec![looked.clone(), cut, looked.clone(), missed, looked.clone(), stream(9, &[end.clone()]), answer(&end)];
+    let answers = vec![
+        looked.clone(),
+        cut,
+        looked.clone(),
+        missed,
+        looked.clone(),
+        stream(9, std::slice::from_ref(&end)),
+        answer(&end),
+    ];
     let server = Server::start([answers, vec![]].concat());
     let done = twograin(&["run", "wait", "7", "--json", "--server", &server.url]);
     assert_eq!((done.code, done.err), (Some(0), format!("run 7: {PROGRESS}\n")));
