@@ -8,6 +8,7 @@ mod experiment;
 mod journey;
 mod pages;
 mod reports;
+mod slurm;
 mod store;
 mod support;
 mod survival;
