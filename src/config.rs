@@ -261,7 +261,7 @@ mod tests {
         for wrong in ["head:8081", "https://head:8081", "http://", "http://head/?a=b", "http://me:secret@head"] {
             assert!(config(&["--worker-url", wrong]).unwrap_err().contains("is not an address such as"), "{wrong}");
         }
-        let ours = config(&["--worker-url", "http://head", "--slurm", "--export=ALL"]).unwrap_err();
+        let ours = config(&["--worker-url", "http://head", "--slurm=--export=ALL"]).unwrap_err();
         assert!(ours.contains("Twograin sets --export itself"), "{ours}");
     }
 

@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(on_slurm(r#""partition=gpu,--qos=a""#).unwrap(), submission);
         assert_eq!(parse(&serde_json::to_string(&submission).unwrap()).unwrap(), submission);
         for (slurm, says) in [
-            (r#"{"tyme":"1"}"#, "slurm: unknown field `tyme`"),
+            (r#"{"tyme":"1"}"#, "slurm: tyme: unknown field `tyme`"),
             (r#"{"time":"soon"}"#, "slurm: time: “soon” is not like"),
             (r#"{"cpus":"x"}"#, "slurm: cpus: invalid type"),
             (r#"{"options":["--uid=0"]}"#, "slurm: options: a run may not set --uid"),

@@ -12,6 +12,7 @@ mod journey;
 mod pages;
 mod queue;
 mod reports;
+mod slurm;
 mod store;
 mod support;
 mod survival;

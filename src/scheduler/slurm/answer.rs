@@ -93,7 +93,8 @@ impl Details {
             exit: exit(field("ExitCode").as_deref()),
             time_limit: field("TimeLimit"),
             memory,
-            log: path(said, "StdOut"),
+            // Shown as it was given to sbatch.
+            log: path(said, "StdOut").map(|path| path.replace("%%", "%")),
         })
     }
 
@@ -245,9 +246,9 @@ mod tests {
     #[test]
     fn what_slurm_wrote_to_the_log_tells_memory_from_a_kill() {
         let said = "JobState=FAILED Reason=JobLaunchFailure ExitCode=0:9 MinMemoryNode=100M StdIn=/dev/null \
-                    StdOut=/data/a b=c/log Power= ";
+                    StdOut=/data/a b=c 9%%/log Power= ";
         let state = |end: &'static str| {
-            let log = |path: &Path| (path == Path::new("/data/a b=c/log")).then(|| end.to_owned());
+            let log = |path: &Path| (path == Path::new("/data/a b=c 9%/log")).then(|| end.to_owned());
             format!("{:?}", Details::read(said).unwrap().state(log).unwrap())
         };
         assert!(state("slurmstepd-vm: error: Exceeded job memory limit\n").contains("out of memory: "));
