@@ -115,6 +115,7 @@ impl Reports {
             note: row.note.clone(),
             spec: row.spec.clone(),
             queue_position,
+            sweeps: self.sweeps_of(id).await?,
             seconds: seconds(&row),
             epochs: self.store.epochs(id).await?,
             log: self.store.log(id, 200).await?,

@@ -11,6 +11,7 @@ mod outcomes;
 mod queue;
 mod runs;
 mod submit;
+mod sweeps;
 
 use std::{
     path::{Path, PathBuf},
@@ -31,6 +32,7 @@ pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow};
 pub use queue::{Claim, Ending};
 pub use runs::{RunFilter, RunRow};
 pub use submit::Submitted;
+pub use sweeps::{RunState, SweepRow};
 
 /// Where the data are.
 #[derive(Clone, Debug)]
