@@ -235,7 +235,7 @@ fn conduct(client: &Client, plan: &Plan, results: Results, args: &ExperimentArgs
     let there = if absent.is_empty() {
         client.post("api/v1/sweeps", &json!({ "runs": plan.runs, "dry_run": true }))?.parse()?
     } else {
-        SweepReport { items: plan.runs.iter().map(|_| SweepItem { existing: false, run: None }).collect() }
+        SweepReport { id: None, items: plan.runs.iter().map(|_| SweepItem { existing: false, run: None }).collect() }
     };
     eprintln!("{}: {}", plan.title, plural(plan.runs.len() as u64, "run"));
     if !(args.yes || args.dry_run || io::stdin().is_terminal() || there.items.iter().all(|item| item.existing)) {

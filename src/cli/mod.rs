@@ -19,6 +19,7 @@ mod run_report;
 mod serve;
 mod submit;
 mod sweep;
+mod sweeps;
 mod wait;
 mod weights;
 mod worker;
@@ -107,6 +108,16 @@ enum Command {
         command: run::RunCommand,
     },
 
+    /// List, show, cancel and retry sweeps: runs that were submitted together
+    ///
+    /// Talks to a running server. `run submit` makes one with --seeds or --grid.
+    Sweep {
+        #[command(flatten)]
+        server: client::ServerArgs,
+        #[command(subcommand)]
+        command: sweeps::SweepCommand,
+    },
+
     /// Show, pause and resume the queue
     ///
     /// Talks to a running server.
@@ -174,6 +185,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Dataset { command } => dataset::run(command),
         Command::Weights { command } => weights::run(command),
         Command::Run { server, command } => return run::run(&server.client()?, command),
+        Command::Sweep { server, command } => sweeps::run(&server.client()?, command),
         Command::Queue { server, command } => queue::run(&server.client()?, command),
         Command::Experiment { server, command } => return experiment::run(&server.client()?, command),
         Command::Predict { server, args } => return predict::predict(&server.client()?, &args),

@@ -117,6 +117,9 @@ pub fn submit(
     let mut sweep: SweepReport = answer.parse()?;
     if !json {
         eprintln!("{}", summary(&sweep));
+        if let Some(id) = sweep.id {
+            eprintln!("They are sweep {id}: {}", client.page(&format!("sweeps/{id}")));
+        }
     }
     let went_well = !follow || self::follow(client, &mut sweep)?;
     if json {

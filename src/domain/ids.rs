@@ -31,6 +31,10 @@ id!(
     RunId(i64)
 );
 id!(
+    /// Runs submitted together.
+    SweepId(i64)
+);
+id!(
     /// One try at executing a run.
     AttemptId(i64)
 );

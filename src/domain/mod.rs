@@ -17,7 +17,7 @@ pub mod sweep;
 pub mod taxonomy;
 
 pub use decision::{DecisionRule, Threshold, TopK};
-pub use ids::{AttemptId, CoarseId, DatasetId, FineId, ImageId, RunId};
+pub use ids::{AttemptId, CoarseId, DatasetId, FineId, ImageId, RunId, SweepId};
 pub use indices::{Indices, ratio};
 pub use label_set::LabelSet;
 pub use outcome::{Counts, Outcome, Tally};

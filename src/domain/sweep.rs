@@ -18,6 +18,8 @@ pub struct Sweep {
     pub force: bool,
     /// Submits nothing.
     pub dry_run: bool,
+    /// What it is called where it is kept: the name that its runs are given, or the fields that a grid varies.
+    pub name: String,
     /// What tells each run from the others, such as “epochs 3, seed 1”.
     places: Vec<String>,
 }
@@ -44,7 +46,7 @@ pub struct SingleRun {
 
 impl From<SingleRun> for Sweep {
     fn from(SingleRun { submission, force }: SingleRun) -> Self {
-        Self { runs: vec![submission], force, dry_run: false, places: vec![String::new()] }
+        Self { name: submission.name(), runs: vec![submission], force, dry_run: false, places: vec![String::new()] }
     }
 }
 
@@ -63,6 +65,10 @@ impl TryFrom<Map<String, Value>> for Sweep {
     fn try_from(mut fields: Map<String, Value>) -> Result<Self, String> {
         let (grid, runs) = (given(&mut fields, "grid"), given(&mut fields, "runs"));
         let (force, dry_run) = (flag(&mut fields, "force")?, flag(&mut fields, "dry_run")?);
+        let varied = match &grid {
+            Some(Value::Object(grid)) => grid.keys().map(String::as_str).collect::<Vec<_>>().join(" × "),
+            Some(_) | None => String::new(),
+        };
         let changes = match (grid, runs) {
             (Some(grid), None) => combinations(grid)?,
             (None, Some(runs)) => list(runs)?,
@@ -76,7 +82,10 @@ impl TryFrom<Map<String, Value>> for Sweep {
             Submission::try_from(fields)
         });
         let runs = settle(&places, runs.collect()).map_err(|(_, text)| text)?;
-        Ok(Self { runs, force, dry_run, places })
+        let name = fields.get("name").and_then(Value::as_str).map(str::trim).filter(|name| !name.is_empty());
+        let made = if varied.is_empty() { format!("{} runs", runs.len()) } else { varied };
+        let name = name.map_or(made, str::to_owned);
+        Ok(Self { runs, force, dry_run, name, places })
     }
 }
 
@@ -216,7 +225,7 @@ mod tests {
         let expected = ["coarse-only", "coarse-only seed 1", "top-k-softmax", "top-k-softmax seed 1"]
             .map(|n| format!("vgg-tiny {n}"));
         assert_eq!(names, expected);
-        assert_eq!((sweep.force, sweep.dry_run), (false, false));
+        assert_eq!((sweep.force, sweep.dry_run, &*sweep.name), (false, false, "objective × seed"));
     }
 
     #[test]
@@ -225,7 +234,8 @@ mod tests {
             .unwrap();
         let found: Vec<_> = sweep.runs.iter().map(|run| (run.spec.backbone.as_str(), run.spec.epochs)).collect();
         assert_eq!((found.as_slice(), sweep.force), (&[("vgg-tiny", 3), ("resnet-tiny", 10)][..], true));
-        assert_eq!(parse(r#""objective":"coarse-only""#).unwrap().runs.len(), 1);
+        assert_eq!(sweep.name, "2 runs");
+        assert_eq!(parse(r#""objective":"coarse-only","name":" mine ""#).unwrap().name, "mine");
     }
 
     #[test]

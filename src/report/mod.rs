@@ -33,7 +33,7 @@ pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction
 pub use reports::{IndicesQuery, Reports, RunQuery};
 pub use rule::{RuleQuery, rule_words};
 pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults, SubmittedRun};
-pub use sweep::{SweepItem, SweepReport};
+pub use sweep::{SweepBrief, SweepCounts, SweepDetail, SweepItem, SweepLink, SweepMember, SweepQuery, SweepReport};
 pub use transitions::{ComparedRun, PairedTest, TransitionsQuery, TransitionsReport};
 
 pub use crate::{

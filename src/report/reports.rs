@@ -116,6 +116,7 @@ impl Reports {
             spec: row.spec.clone(),
             slurm: row.slurm.clone(),
             queue_position,
+            sweeps: self.sweeps_of(id).await?,
             seconds: seconds(&row),
             epochs: self.store.epochs(id).await?,
             attempts: self.store.attempts(id).await?.into_iter().map(Attempt::from).collect(),

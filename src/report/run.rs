@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Figures, rule::rule_words};
+use super::{Figures, SweepLink, rule::rule_words};
 use crate::{
     domain::{
         Counts, DecisionRule, EpochPoint, LogLine, Priority, Progress, RunId, RunSpec, RunStatus, SlurmOptions, Tally,
@@ -70,6 +70,9 @@ pub struct RunReport {
     pub slurm: SlurmOptions,
     /// Position in the queue, 1 = next; `None` unless queued.
     pub queue_position: Option<u64>,
+    /// The sweeps that it belongs to.
+    #[serde(default)]
+    pub sweeps: Vec<SweepLink>,
     /// Wall-clock seconds from start to end (or to now).
     pub seconds: Option<f64>,
     /// One point per finished epoch.

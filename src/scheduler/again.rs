@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::Queue;
 use crate::{
-    domain::{Priority, RunId, RunLabels, SingleRun, Submission},
+    domain::{Priority, RunId, RunLabels, RunStatus, SingleRun, Submission, SweepId},
     error::{Error, Result},
-    store::{QueueState, RunRow, Submitted},
+    store::{QueueState, RunFilter, RunRow, Submitted},
 };
 
 impl Queue {
@@ -43,6 +43,37 @@ impl Queue {
         Ok(())
     }
 
+    /// Cancels all runs of a sweep that wait or run.
+    pub async fn cancel_sweep(&self, sweep: SweepId) -> Result<()> {
+        let mut runs = self.members(sweep, [RunStatus::Queued, RunStatus::Running]).await?;
+        // Those that wait first, or they would start in the place of those that ran.
+        runs.sort_by_key(|run| run.status == RunStatus::Running);
+        for run in runs {
+            ignore_conflict(self.cancel(run.id).await)?;
+        }
+        Ok(())
+    }
+
+    /// Puts all runs of a sweep that failed or were canceled back into the queue.
+    pub async fn retry_sweep(&self, sweep: SweepId) -> Result<()> {
+        for run in self.members(sweep, [RunStatus::Failed, RunStatus::Canceled]).await? {
+            ignore_conflict(self.retry(run.id).await)?;
+        }
+        Ok(())
+    }
+
+    /// The runs of a sweep that are in one of these states, oldest first; at least one.
+    async fn members(&self, sweep: SweepId, [one, other]: [RunStatus; 2]) -> Result<Vec<RunRow>> {
+        self.store.sweep(sweep).await?;
+        let mut runs = self.store.runs(&RunFilter { sweep: Some(sweep), ..RunFilter::default() }).await?;
+        runs.retain(|run| [one, other].contains(&run.status));
+        runs.reverse();
+        match runs.is_empty() {
+            true => Err(Error::Conflict(format!("no run of sweep {sweep} is {one} or {other}"))),
+            false => Ok(runs),
+        }
+    }
+
     /// Submits what `run` was asked to do, with these fields of a submission, or `force`, changed; a field that is `null` gets
     /// its default. Without a change that decides about the outcome it is a repeat, which is made in any case.
     pub async fn clone_run(&self, run: RunId, changes: Map<String, Value>) -> Result<Submitted> {
@@ -57,6 +88,14 @@ impl Queue {
         let mut clone = SingleRun::try_from(fields).map_err(Error::Invalid)?;
         clone.force |= clone.submission.spec == original.spec;
         self.submit(clone).await
+    }
+}
+
+/// A run that changed meanwhile is none of ours any more.
+fn ignore_conflict(done: Result<()>) -> Result<()> {
+    match done {
+        Err(Error::Conflict(_)) => Ok(()),
+        done => done,
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::{
     domain::{
-        DatasetId, RunId, RunSpec, SingleRun, SlurmOptions, Submission, Sweep,
+        DatasetId, RunId, RunSpec, SingleRun, SlurmOptions, Submission, Sweep, SweepId,
         spec::{Backbone, Device},
     },
     error::{Error, Result},
@@ -98,7 +98,7 @@ impl Queue {
 
     /// Puts a run at the end of the queue, unless it is there already.
     pub async fn submit(&self, run: SingleRun) -> Result<Submitted> {
-        let submitted = self.submit_all(run.into()).await?;
+        let (submitted, _) = self.submit_all(run.into()).await?;
         submitted
             .first()
             .copied()
@@ -106,14 +106,16 @@ impl Queue {
     }
 
     /// Puts runs at the end of the queue, all or none; those that are there already are not submitted again.
-    pub async fn submit_all(&self, sweep: Sweep) -> Result<Vec<Submitted>> {
-        let force = sweep.force;
-        let submitted = self.store.submit(&self.checked(sweep).await?, force, Timestamp::now()).await?;
+    /// Several are kept as a sweep.
+    pub async fn submit_all(&self, sweep: Sweep) -> Result<(Vec<Submitted>, Option<SweepId>)> {
+        let (force, name) = (sweep.force, sweep.name.clone());
+        let runs = self.checked(sweep).await?;
+        let (submitted, sweep) = self.store.submit(&runs, force, Some(&name), Timestamp::now()).await?;
         for run in submitted.iter().filter(|run| !run.existing) {
             self.changed(run.run);
         }
         self.shared.submitted.notify_one();
-        Ok(submitted)
+        Ok((submitted, sweep))
     }
 
     /// For each run, the one that is there already; an error where [`Self::submit_all`] would refuse them.

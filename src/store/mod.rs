@@ -13,6 +13,7 @@ mod outcomes;
 mod queue;
 mod runs;
 mod submit;
+mod sweeps;
 
 use std::{
     path::{Path, PathBuf},
@@ -35,6 +36,7 @@ pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow};
 pub use queue::{Claim, Ending, Underway};
 pub use runs::{RunFilter, RunRow};
 pub use submit::Submitted;
+pub use sweeps::{RunState, SweepRow};
 
 /// Where the data are.
 #[derive(Clone, Debug)]

@@ -3,7 +3,8 @@
 use super::{Store, from_json, outcomes::TallyRow, unknown, word};
 use crate::{
     domain::{
-        AttemptId, DatasetId, EpochPoint, Priority, Progress, RunId, RunSpec, RunStatus, SlurmOptions, Split, Tally,
+        AttemptId, DatasetId, EpochPoint, Priority, Progress, RunId, RunSpec, RunStatus, SlurmOptions, Split, SweepId,
+        Tally,
     },
     error::{Error, Result},
 };
@@ -62,6 +63,8 @@ pub struct RunFilter {
     pub id: Option<RunId>,
     /// Of the data set of this name.
     pub dataset: Option<String>,
+    /// Of this sweep.
+    pub sweep: Option<SweepId>,
     /// In this state.
     pub status: Option<RunStatus>,
     /// Older than this one.
@@ -74,6 +77,7 @@ impl Store {
     /// Runs, newest first.
     pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>> {
         let (id, before) = (filter.id.map(|id| id.0), filter.before.map(|id| id.0));
+        let sweep = filter.sweep.map(|sweep| sweep.0);
         let status = filter.status.map(RunStatus::as_str);
         let limit = filter.limit.map_or(-1, i64::from);
         let rows = sqlx::query!(
@@ -88,12 +92,14 @@ impl Store {
                left join tally on tally.run_id = run.id and tally.split = 'test'
                where (?1 is null or run.id = ?1) and (?2 is null or dataset.name = ?2) and (?3 is null or run.status = ?3)
                  and (?4 is null or run.id < ?4)
+                 and (?6 is null or run.id in (select run_id from sweep_run where sweep_id = ?6))
                order by run.id desc limit ?5"#,
             id,
             filter.dataset,
             status,
             before,
-            limit
+            limit,
+            sweep
         )
         .fetch_all(&self.reader)
         .await?;

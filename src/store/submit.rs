@@ -1,13 +1,13 @@
 //! How runs come into the queue: several at once, all or none, and none twice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::{Store, from_json, to_json};
+use super::{Store, from_json, sweeps, to_json};
 use crate::{
-    domain::{DatasetId, RunId, RunSpec, Submission},
+    domain::{DatasetId, RunId, RunSpec, Submission, SweepId},
     error::Result,
 };
 
@@ -22,13 +22,15 @@ pub struct Submitted {
 
 impl Store {
     /// Puts runs at the end of the queue, all of them or, where it fails, none. A specification that a run has already which
-    /// succeeded, runs or waits is answered by that run, unless `force`. Two of the same specification are one run.
+    /// succeeded, runs or waits is answered by that run, unless `force`. Two of the same specification are one run. Several are kept as a
+    /// sweep, where it has a name.
     pub async fn submit(
         &self,
         runs: &[(DatasetId, Submission)],
         force: bool,
+        sweep: Option<&str>,
         now: Timestamp,
-    ) -> Result<Vec<Submitted>> {
+    ) -> Result<(Vec<Submitted>, Option<SweepId>)> {
         let now = now.to_string();
         let mut transaction = self.writer.begin_with("begin immediate").await?;
         let mut known = if force { Known::default() } else { Known::among(runs, &mut transaction).await? };
@@ -44,8 +46,14 @@ impl Store {
             }
             submitted.push(Submitted { run, existing: existing.is_some() });
         }
+        let distinct: Vec<RunId> = submitted.iter().map(|one| one.run).collect::<BTreeSet<_>>().into_iter().collect();
+        let any_new = submitted.iter().any(|one| !one.existing);
+        let sweep = match sweep.filter(|_| distinct.len() > 1) {
+            Some(name) => Some(sweeps::keep(&mut transaction, name, (&distinct, any_new), &now).await?),
+            None => None,
+        };
         transaction.commit().await?;
-        Ok(submitted)
+        Ok((submitted, sweep))
     }
 
     /// The run that each submission would be answered by if it were not forced.

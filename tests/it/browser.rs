@@ -25,9 +25,12 @@ fn paths(server: &TestServer) -> Vec<String> {
         listing["items"].as_array().unwrap().clone()
     };
     let mut paths: Vec<String> =
-        ["/", "/runs", "/runs/new", "/datasets", "/predict", "/api", "/nowhere"].map(str::to_owned).into();
+        ["/", "/runs", "/runs/new", "/sweeps", "/datasets", "/predict", "/api", "/nowhere"].map(str::to_owned).into();
     if let Some(dataset) = list("datasets").first() {
         paths.push(format!("/datasets/{}", dataset["name"].as_str().unwrap()));
+    }
+    if let Some(sweep) = list("sweeps").first() {
+        paths.push(format!("/sweeps/{}", sweep["id"]));
     }
     let runs = list("runs?status=succeeded");
     let fine = runs.iter().filter(|run| run["objective"] != "coarse-only");
@@ -52,6 +55,11 @@ fn paths(server: &TestServer) -> Vec<String> {
 fn every_page_fits_draws_its_charts_and_logs_no_error() {
     let Some(browser) = Browser::start() else { return };
     let server = TestServer::with_runs();
+    // A queue that is paused, with runs that wait in a sweep: pages of both have something to show.
+    server.post("/api/v1/queue/pause", &Value::Null);
+    let sweep = json!({"dataset": "scenes", "backbone": "densenet-tiny", "epochs": 9999,
+        "grid": {"objective": ["coarse-only", "top-k-softmax"], "learning_rate": [0.1, 0.01], "seed": [0, 1]}});
+    assert_eq!(server.post("/api/v1/sweeps", &sweep).1["id"], 1);
     for path in paths(&server) {
         for width in WIDTHS {
             for theme in THEMES {

@@ -62,6 +62,7 @@ fn every_page_has_a_title_one_heading_and_its_place_in_the_navigation() {
         ("/", "Comparison"),
         ("/runs", "Runs"),
         ("/runs/new", "Runs"),
+        ("/sweeps", "Runs"),
         ("/datasets", "Data sets"),
         ("/predict", "Predict"),
         ("/api", "API"),
@@ -197,11 +198,13 @@ fn several_seeds_are_submitted_at_once_and_listed() {
         assert_eq!(response.status(), StatusCode::SEE_OTHER);
         response.headers()["location"].to_str().unwrap().to_owned()
     };
-    assert_eq!(submit("0-1,+5"), "/runs?dataset=scenes");
+    assert_eq!(submit("0-1,+5"), "/sweeps/1");
+    assert_eq!(texts(&page(&server, "/sweeps/1"), "#runs tbody td:nth-of-type(1)"), ["0", "1", "5"]);
     let names = ["vgg-tiny coarse-only seed 5", "vgg-tiny coarse-only seed 1", "vgg-tiny coarse-only"];
     assert_eq!(texts(&page(&server, "/runs?dataset=scenes"), "#runs tbody th a"), names);
     // Those that are there are not submitted again, but on request.
-    assert_eq!(submit("5,+6"), "/runs?dataset=scenes");
+    assert_eq!(submit("5,+6"), "/sweeps/2");
+    assert_eq!(attributes(&page(&server, "/runs/3"), "#sweeps a", "href"), ["/sweeps/1", "/sweeps/2"]);
     assert_eq!(submit("5"), "/runs/3?existing=true");
     assert!(texts(&page(&server, "/runs/3?existing=true"), "#existing p")[0].contains("was there already"));
     assert_eq!(texts(&page(&server, "/runs/3"), "#existing"), Vec::<String>::new());
@@ -242,7 +245,7 @@ fn an_upload_is_an_image_of_at_most_20_megabytes() {
 #[test]
 fn a_page_s_json_is_one_link_away() {
     let server = TestServer::empty();
-    for path in ["/runs", "/datasets"] {
+    for path in ["/runs", "/sweeps", "/datasets"] {
         let links = attributes(&page(&server, path), ".footer a", "href");
         let json = get(&server, &links[0]);
         assert_eq!(json.headers()["content-type"], "application/json", "{path}");

@@ -121,3 +121,44 @@ fn a_clone_changes_what_it_is_told_and_an_unchanged_one_is_a_repeat() {
     let (status, problem) = clone(original, json!({"epoch": 1}));
     assert!(status == 422 && problem["detail"].as_str().unwrap().contains("unknown field `epoch`"), "{problem}");
 }
+
+#[test]
+fn a_sweep_is_shown_as_a_group_canceled_and_retried_whole() {
+    let server = paused();
+    let grid = json!({"objective": ["coarse-only", "sigmoid-threshold"], "seed": [0, 1]});
+    let (status, made) = server.post("/api/v1/sweeps", &quick(json!({"grid": grid, "name": "trial"})));
+    assert_eq!((status, &made["id"], made["items"].as_array().unwrap().len()), (201, &json!(1), 4));
+    assert_eq!(server.post("/api/v1/sweeps", &quick(json!({}))).1["id"], Value::Null, "a single run is no sweep");
+    let (_, sweep) = server.get("/api/v1/sweeps/1");
+    assert_eq!((&sweep["name"], &sweep["fields"]), (&json!("trial"), &json!(["objective", "seed"])));
+    assert_eq!(sweep["runs"][3]["differs"], json!({"objective": "sigmoid-threshold", "seed": 1}));
+    assert_eq!(
+        (&sweep["counts"]["queued"], &sweep["fraction"], &sweep["seconds_left"]),
+        (&json!(4), &json!(0.0), &Value::Null)
+    );
+    assert_eq!(server.get("/api/v1/sweeps").1["items"][0]["counts"], sweep["counts"]);
+    assert_eq!(run(&server, 2)["sweeps"], json!([{"id": 1, "name": "trial"}]));
+
+    assert_eq!(server.post("/api/v1/sweeps/1/retry", &Value::Null).0, 409);
+    let page = press(&server, "/sweeps/1/cancel", "");
+    assert!(has(&page, "#retry") && !has(&page, "#cancel"));
+    let (status, problem) = server.post("/api/v1/sweeps/1/cancel", &Value::Null);
+    assert!(status == 409 && problem["detail"] == "no run of sweep 1 is queued or running", "{problem}");
+    let (status, retried) = server.post("/api/v1/sweeps/1/retry", &Value::Null);
+    assert_eq!((status, &retried["counts"]["queued"]), (202, &json!(4)));
+    server.post("/api/v1/queue/resume", &Value::Null);
+    for run in 1..=4 {
+        assert_eq!(server.wait(run)["status"], "succeeded");
+    }
+    let (_, sweep) = server.get("/api/v1/sweeps/1");
+    assert_eq!(
+        (&sweep["counts"]["succeeded"], &sweep["fraction"], &sweep["fields"]),
+        (&json!(4), &json!(1.0), &json!(["objective", "seed"]))
+    );
+    let member = &sweep["runs"][2]["run"];
+    assert!(member["ia"].is_number() && member["coarse_accuracy"].is_number(), "{member}");
+    for path in ["/api/v1/sweeps/9", "/api/v1/sweeps/9/cancel"] {
+        let (status, _) = if path.ends_with("cancel") { server.post(path, &Value::Null) } else { server.get(path) };
+        assert_eq!(status, 404, "{path}");
+    }
+}

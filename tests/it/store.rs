@@ -72,7 +72,7 @@ impl Fixture {
     }
 
     async fn submit_all(&self, runs: &[(DatasetId, Submission)], force: bool) -> Vec<Submitted> {
-        self.store.submit(runs, force, Timestamp::now()).await.expect("submitted")
+        self.store.submit(runs, force, None, Timestamp::now()).await.expect("submitted").0
     }
 
     async fn claim(&self) -> Option<(RunId, AttemptId)> {
@@ -236,13 +236,39 @@ async fn a_specification_that_is_there_is_answered_by_its_run() {
 }
 
 #[tokio::test]
+async fn runs_submitted_together_are_a_sweep_that_goes_with_its_last_run() {
+    let fixture = fixture().await;
+    let (store, now) = (&fixture.store, Timestamp::now());
+    let dataset = store.dataset("d").await.unwrap().id;
+    let submit = async |seeds: &[u64]| {
+        let spec =
+            |seed| RunSpec::new("d", Backbone::ResNetTiny, Objective::SigmoidThreshold).with(|spec| spec.seed = seed);
+        let runs: Vec<_> = seeds.iter().map(|seed| (dataset, Submission::from(spec(*seed).unwrap()))).collect();
+        store.submit(&runs, false, Some("seeds"), now).await.unwrap().1.map(|sweep| sweep.0)
+    };
+    assert_eq!(submit(&[1, 2]).await, Some(1));
+    // One run is none, however often it is asked for.
+    assert_eq!((submit(&[1]).await, submit(&[3, 3]).await), (None, None));
+    // Another one with a run of the first; the same runs again are the same sweep.
+    assert_eq!((submit(&[2, 3]).await, submit(&[3, 2]).await, submit(&[1, 2]).await), (Some(2), Some(2), Some(1)));
+    let of = async |run| store.sweeps_of(RunId(run)).await.unwrap().iter().map(|row| row.id.0).collect::<Vec<_>>();
+    assert_eq!((of(1).await, of(2).await, of(3).await), (vec![1], vec![1, 2], vec![2]));
+    for (run, left) in [(2, vec![2, 1]), (1, vec![2]), (3, vec![])] {
+        store.cancel(RunId(run), now).await.unwrap();
+        store.delete_run(RunId(run)).await.unwrap();
+        let sweeps = store.sweeps(None, 10).await.unwrap();
+        assert_eq!(sweeps.iter().map(|row| row.id.0).collect::<Vec<_>>(), left, "without run {run}");
+    }
+}
+
+#[tokio::test]
 async fn runs_are_submitted_all_or_none() {
     let fixture = fixture().await;
     let there = fixture.store.dataset("d").await.unwrap().id;
     let runs = [(there, "d"), (DatasetId(99), "nowhere")].map(|(id, name)| {
         (id, Submission::from(RunSpec::new(name, Backbone::ResNetTiny, Objective::SigmoidThreshold)))
     });
-    assert!(fixture.store.submit(&runs, true, Timestamp::now()).await.is_err());
+    assert!(fixture.store.submit(&runs, true, None, Timestamp::now()).await.is_err());
     assert!(fixture.store.runs(&RunFilter::default()).await.unwrap().is_empty());
 }
 

@@ -11,7 +11,7 @@ struct Endpoint {
     words: &'static str,
 }
 
-const ENDPOINTS: [Endpoint; 26] = [
+const ENDPOINTS: [Endpoint; 31] = [
     endpoint("GET", "/api/v1/datasets", "All data sets."),
     endpoint("GET", "/api/v1/datasets/{name}", "One data set: funnel, counts per category and label, taxonomy."),
     endpoint(
@@ -66,6 +66,10 @@ const ENDPOINTS: [Endpoint; 26] = [
         "/api/v1/predictions?run=&rule=&k=&threshold=&top=",
         "The decision path of an image: field image, or the body itself.",
     ),
+    endpoint("GET", "/api/v1/sweeps?cursor=&limit=", "Sweeps, newest first: runs that were submitted together."),
+    endpoint("GET", "/api/v1/sweeps/{id}", "One sweep: how far it is, its runs with the fields in which they differ."),
+    endpoint("POST", "/api/v1/sweeps/{id}/cancel", "Stop all its runs that wait or run."),
+    endpoint("POST", "/api/v1/sweeps/{id}/retry", "Queue all its runs again that failed or were canceled."),
     endpoint("GET", "/api/v1/queue", "How many runs wait and run, and whether the queue is paused."),
     endpoint("POST", "/api/v1/queue/pause", "Let nothing new start; what runs goes on."),
     endpoint("POST", "/api/v1/queue/resume", "Let what waits start again."),
@@ -74,6 +78,7 @@ const ENDPOINTS: [Endpoint; 26] = [
         "/api/v1/events?last_event_id=",
         "Server-sent events: each change of a run. Last-Event-ID, or last_event_id, tells what changed since.",
     ),
+    endpoint("GET", "/api/v1/runs/{id}/log", "The whole log of a run, as text: of each attempt, one after the other."),
     endpoint("GET", "/api/v1/runs/{id}/events", "The same of one run."),
     endpoint("GET", "/api/v1/disk", "What runs, features and thumbnails take on disk."),
     endpoint("GET", "/healthz", "Whether the server lives."),

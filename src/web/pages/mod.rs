@@ -11,6 +11,7 @@ mod predict;
 mod run;
 mod run_form;
 mod runs;
+mod sweeps;
 mod transitions;
 mod verdict;
 
@@ -44,6 +45,10 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/images", get(gallery::show))
         .route("/runs/{id}/labels", get(labels::show))
         .route("/curves", get(curves::show))
+        .route("/sweeps", get(sweeps::list))
+        .route("/sweeps/{id}", get(sweeps::show))
+        .route("/sweeps/{id}/cancel", post(sweeps::cancel))
+        .route("/sweeps/{id}/retry", post(sweeps::retry))
         .route("/transitions", get(transitions::show))
         .route("/datasets", get(datasets::list))
         .route("/datasets/{name}", get(datasets::show))

@@ -255,7 +255,7 @@ pub async fn submit(
 ) -> Result<Response, Problem> {
     let error = match sweep(&pairs) {
         Ok(sweep) => match queue.submit_all(sweep).await.map_err(Problem::from) {
-            Ok(runs) => return Ok(Redirect::to(&place(&runs, &pairs)).into_response()),
+            Ok((runs, sweep)) => return Ok(Redirect::to(&place(&runs, sweep)).into_response()),
             Err(problem) if problem.status().is_client_error() => problem.detail().to_owned(),
             Err(problem) => return Err(problem),
         },

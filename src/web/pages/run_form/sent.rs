@@ -4,20 +4,17 @@ use serde_json::{Map, Value, json};
 
 use super::{Kind, fields_by_name};
 use crate::{
-    domain::{Priority, Seeds, Sweep},
+    domain::{Priority, Seeds, Sweep, SweepId},
     services::Submitted,
-    web::filters,
 };
 
-/// The page of the run, or the list that several are on.
-pub fn place(runs: &[Submitted], pairs: &[(String, String)]) -> String {
-    match runs {
-        [one] if one.existing => format!("/runs/{}?existing=true", one.run),
-        [one] => format!("/runs/{}", one.run),
-        _ => {
-            let dataset = pairs.iter().find(|(name, _)| name == "dataset").map(|(_, value)| value.trim());
-            filters::address("/runs", &[("dataset", dataset)])
-        }
+/// The page of the sweep, or of the one run.
+pub fn place(runs: &[Submitted], sweep: Option<SweepId>) -> String {
+    match (sweep, runs) {
+        (Some(sweep), _) => format!("/sweeps/{sweep}"),
+        (None, [one, ..]) if one.existing => format!("/runs/{}?existing=true", one.run),
+        (None, [one, ..]) => format!("/runs/{}", one.run),
+        (None, []) => "/runs".into(),
     }
 }
 
