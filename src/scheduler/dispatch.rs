@@ -86,11 +86,11 @@ impl Dispatcher {
             tracing::info!(run = %underway.run, handle = underway.handle, "was under way; its worker is looked for");
             self.queue.shared.contacts.begin(underway.attempt, underway.cancel);
             let handle = underway.handle.map(Handle);
-            self.watch(
-                Watched { run: underway.run, attempt: underway.attempt, handle },
-                underway.device,
-                self.local.clone(),
-            );
+            let watched = Watched { run: underway.run, attempt: underway.attempt, handle };
+            match underway.executor {
+                ExecutorKind::Local => self.watch(watched, underway.device, self.local.clone()),
+                ExecutorKind::Slurm => self.watch(watched, underway.device, self.slurm.clone()),
+            }
         }
         Ok(())
     }
