@@ -64,6 +64,7 @@ impl Queue {
                 }
             }
             Completion::Failed { error } => self.store.end(attempt, Ending::Failed(error), now).await?,
+            Completion::Lost { reason } => self.store.end(attempt, Ending::Lost(reason), now).await?,
             Completion::Canceled => self.store.end(attempt, Ending::Canceled, now).await?,
             Completion::Released { reason } => self.store.end(attempt, Ending::Interrupted(reason), now).await?,
         }

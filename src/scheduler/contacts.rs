@@ -21,6 +21,13 @@ pub(super) struct Contact {
     pub told: bool,
 }
 
+impl Contact {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { seen: now, progressed: now, cancel: false, told: false }
+    }
+}
+
 /// The workers of the attempts that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Contacts(Mutex<HashMap<AttemptId, Contact>>);
@@ -28,8 +35,10 @@ pub(super) struct Contacts(Mutex<HashMap<AttemptId, Contact>>);
 impl Contacts {
     /// A worker that is about to be started, or found again.
     pub fn begin(&self, attempt: AttemptId, cancel: bool) {
-        let now = Instant::now();
-        self.all().insert(attempt, Contact { seen: now, progressed: now, cancel, told: false });
+        let mut all = self.all();
+        // Whoever asked it to stop since it was read or claimed was here first.
+        let asked = all.get(&attempt).is_some_and(|contact| contact.cancel);
+        all.insert(attempt, Contact { cancel: cancel || asked, ..Contact::new() });
     }
 
     /// It has called, or may have done so in vain.
@@ -42,9 +51,9 @@ impl Contacts {
         });
     }
 
-    /// Its run is asked to stop.
+    /// Its run is asked to stop, maybe before it has begun.
     pub fn cancel(&self, attempt: AttemptId) {
-        self.change(attempt, |contact| contact.cancel = true);
+        self.all().entry(attempt).or_insert_with(Contact::new).cancel = true;
     }
 
     /// It has told how its attempt ended.
@@ -54,8 +63,7 @@ impl Contacts {
 
     /// What is known; of an attempt that is over, that it is.
     pub fn get(&self, attempt: AttemptId) -> Contact {
-        let now = Instant::now();
-        let over = Contact { seen: now, progressed: now, cancel: false, told: true };
+        let over = Contact { told: true, ..Contact::new() };
         self.all().get(&attempt).copied().unwrap_or(over)
     }
 
@@ -72,5 +80,18 @@ impl Contacts {
 
     fn all(&self) -> MutexGuard<'_, HashMap<AttemptId, Contact>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_asked_to_stop_before_it_begins_is_asked() {
+        let contacts = Contacts::default();
+        contacts.cancel(AttemptId(1));
+        [1, 2].map(|attempt| contacts.begin(AttemptId(attempt), false));
+        assert_eq!([1, 2].map(|attempt| contacts.get(AttemptId(attempt)).cancel), [true, false]);
     }
 }

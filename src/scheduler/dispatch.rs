@@ -86,30 +86,39 @@ impl Dispatcher {
             tracing::info!(run = %underway.run, handle = underway.handle, "was under way; its worker is looked for");
             self.queue.shared.contacts.begin(underway.attempt, underway.cancel);
             let handle = underway.handle.map(Handle);
-            self.watch(
-                Watched { run: underway.run, attempt: underway.attempt, handle },
-                underway.device,
-                self.local.clone(),
-            );
+            let watched = Watched { run: underway.run, attempt: underway.attempt, handle };
+            match underway.executor {
+                ExecutorKind::Local => self.watch(watched, underway.device, self.local.clone()),
+                ExecutorKind::Slurm => self.watch(watched, underway.device, self.slurm.clone()),
+            }
         }
         Ok(())
     }
 
-    /// Starts queued runs until no slot is free, or none waits.
+    /// Starts queued runs until no slot is free, or none waits, or the server stops. An error means that some could not be started.
     async fn fill_slots(&mut self) -> Result<()> {
-        loop {
-            let full = self.queue.shared.settings.slots.full(self.running.values().copied());
+        let (mut without, mut done) = (Vec::new(), Ok(()));
+        while !*self.stop.borrow() {
+            let mut full = self.queue.shared.settings.slots.full(self.running.values().copied());
+            full.extend(&without);
             let token = token();
             let by = (self.queue.shared.settings.executors, |device, slurm: &_| self.threads(device, slurm));
             let claim = self.queue.store.claim(&full, by, &hash(&token), Timestamp::now()).await?;
-            let Some(claim) = claim else { return Ok(()) };
+            let Some(claim) = claim else { break };
             self.queue.shared.contacts.begin(claim.attempt, false);
             self.queue.changed(claim.run);
-            match claim.executor {
-                ExecutorKind::Local => self.begin(claim, token, self.local.clone()).await?,
-                ExecutorKind::Slurm => self.begin(claim, token, self.slurm.clone()).await?,
+            let device = claim.device;
+            let begun = match claim.executor {
+                ExecutorKind::Local => self.begin(claim, token, self.local.clone()).await,
+                ExecutorKind::Slurm => self.begin(claim, token, self.slurm.clone()).await,
+            };
+            if begun.is_err() {
+                // A cluster that is away holds up no run on this machine.
+                without.push(device);
+                done = begun;
             }
         }
+        done
     }
 
     /// Starts the worker of a claimed run. An error means that none can be started now.

@@ -14,7 +14,10 @@ use std::{
 use tokio::process::{Child, Command};
 
 use super::executor::{Executor, Exit, Handle, Order, State, Stop};
-use crate::{training, worker::process};
+use crate::{
+    training,
+    worker::{self, process},
+};
 
 /// Starts processes.
 #[derive(Debug, Default)]
@@ -40,6 +43,8 @@ impl Executor for Local {
         let child = command
             .args(&order.arguments)
             .envs(training::environment())
+            // The server may be in a job itself, which is not the worker's.
+            .env_remove(worker::SLURM_JOB)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -31,7 +31,7 @@ use protocol::{Artifact, ArtifactKind, Completion, Hello, Job};
 use reporter::Reporter;
 
 /// The variable that names the job a Slurm worker is.
-const SLURM_JOB: &str = "SLURM_JOB_ID";
+pub const SLURM_JOB: &str = "SLURM_JOB_ID";
 
 /// Does the attempt of an assignment's `file` and reports its end. An error means that the server could not be told; it finds the
 /// result in the attempt's directory.
@@ -42,21 +42,31 @@ pub fn run(file: &Path) -> Result<(), String> {
         Ok(job) => job,
         // Canceled meanwhile.
         Err(ClientError::NotHeld) => return Ok(()),
-        Err(error) => return Err(error.to_string()),
+        // The run is not at fault, as the end of this process alone would have it.
+        Err(error) => {
+            let directory = file.parent().unwrap_or(Path::new("."));
+            leave(directory, &Completion::Lost { reason: error.to_string() });
+            return Err(error.to_string());
+        }
     };
     let mut reporter = Reporter::start(client.clone(), terminated);
     let completion = match attempt(&job, &mut reporter) {
         Ok(completion) => completion,
         Err(error) => Completion::Failed { error },
     };
+    // Before the last news, which may wait for a server longer than this process has.
+    leave(&job.directory, &completion);
     reporter.finish();
-    if let Err(error) = address::write(&completion_file(&job.directory), &completion) {
-        log(format!("the result could not be written for a later server: {error}"));
-    }
     match client.complete(&completion) {
         // Canceled or given to another attempt meanwhile: there is nobody to tell.
         Ok(()) | Err(ClientError::NotHeld) => Ok(()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+fn leave(directory: &Path, completion: &Completion) {
+    if let Err(error) = address::write(&completion_file(directory), completion) {
+        log(format!("the result could not be written for a later server: {error}"));
     }
 }
 

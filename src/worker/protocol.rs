@@ -88,6 +88,11 @@ pub enum Completion {
     },
     /// Somebody asked for the run to stop.
     Canceled,
+    /// It could not begin: another attempt may.
+    Lost {
+        /// Why, in words.
+        reason: String,
+    },
     /// The process has to end, and nobody asked for the run to stop: another attempt goes on.
     Released {
         /// Why, in words.

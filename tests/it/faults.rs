@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod chaos;
+mod cluster;
 mod machine;
 mod workers;
 

@@ -183,12 +183,21 @@ impl Executor for Slurm {
     }
 }
 
-/// A controller that answers refuses what is asked of it, and would do so again; one that is away does not.
+/// A controller that answers refuses what is asked of it, and would do so again; one that is away does not, nor one that takes
+/// no more jobs of this user until others have ended.
 fn refused(error: io::Error) -> io::Error {
-    const AWAY: [&str; 5] = ["Unable to contact", "Socket timed out", "Connection", "communication", "temporarily"];
+    const PASSES: [&str; 7] = [
+        "Unable to contact",
+        "Socket timed out",
+        "Connection",
+        "communication",
+        "temporarily",
+        "Zero Bytes",
+        "MaxSubmitJob",
+    ];
     let text = error.to_string();
-    let away = AWAY.iter().any(|words| text.contains(words));
-    if away { error } else { io::Error::new(io::ErrorKind::InvalidInput, text) }
+    let passes = PASSES.iter().any(|words| text.contains(words));
+    if passes { error } else { io::Error::new(io::ErrorKind::InvalidInput, text) }
 }
 
 fn job_name(order: &Order) -> String {

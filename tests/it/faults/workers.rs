@@ -203,7 +203,9 @@ fn a_worker_that_runs_out_of_memory_says_so() {
 
 #[test]
 fn workers_that_are_kept_outlive_a_server_that_is_stopped_in_order() {
-    let mut server = TestServer::with_scenes_and(Launch::with(&["--keep-workers"]));
+    // A server that is in a job of Slurm itself, which its workers are not.
+    let environment = vec![("SLURM_JOB_ID".into(), "7".into())];
+    let mut server = TestServer::with_scenes_and(Launch { environment, ..Launch::with(&["--keep-workers"]) });
     let run = server.submit(&endless());
     training(&server, run, 1);
     let worker = server.worker(run);
