@@ -26,7 +26,6 @@ use crate::{
     worker::{
         address::{self, Assignment},
         process,
-        protocol::Hello,
     },
 };
 
@@ -86,11 +85,11 @@ impl Dispatcher {
             tracing::info!(run = %underway.run, handle = underway.handle, "was under way; its worker is looked for");
             self.queue.shared.contacts.begin(underway.attempt, underway.cancel);
             let handle = underway.handle.map(Handle);
-            self.watch(
-                Watched { run: underway.run, attempt: underway.attempt, handle },
-                underway.device,
-                self.local.clone(),
-            );
+            let watched = Watched { run: underway.run, attempt: underway.attempt, handle };
+            match underway.executor {
+                ExecutorKind::Local => self.watch(watched, underway.device, self.local.clone()),
+                ExecutorKind::Slurm => self.watch(watched, underway.device, self.slurm.clone()),
+            }
         }
         Ok(())
     }
@@ -195,8 +194,12 @@ async fn start(queue: &Queue, claim: Claim, token: String, executor: &impl Execu
     };
     let handle = executor.start(&order).await?;
     tracing::info!(run = %claim.run, %handle, "starts");
-    let worker = Hello { handle: handle.0.clone(), host: process::host() };
-    if let Err(error) = queue.store.introduce(claim.attempt, &worker).await {
+    // Where a job runs, its worker says.
+    let host = match claim.executor {
+        ExecutorKind::Local => Some(process::host()),
+        ExecutorKind::Slurm => None,
+    };
+    if let Err(error) = queue.store.introduce(claim.attempt, &handle.0, host.as_deref()).await {
         // The worker says it again.
         tracing::warn!(error = ?error, run = %claim.run, "a worker's number was not recorded");
     }

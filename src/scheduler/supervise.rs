@@ -99,14 +99,22 @@ pub(super) async fn supervise<E: Executor>(
                     waits_for = Some(reason);
                 }
             }
-            Ok(State::Alive) if watched.handle.is_some() && beat.elapsed() > BEAT => {
-                beat = Instant::now();
-                if let Err(error) = queue.store.beat(attempt, Timestamp::now()).await {
-                    tracing::warn!(error = ?error, %attempt, "a heartbeat was not recorded");
+            Ok(State::Alive) => {
+                waits_for = None;
+                if watched.handle.is_some() && beat.elapsed() > BEAT {
+                    beat = Instant::now();
+                    if let Err(error) = queue.store.beat(attempt, Timestamp::now()).await {
+                        tracing::warn!(error = ?error, %attempt, "a heartbeat was not recorded");
+                    }
                 }
             }
-            Ok(State::Alive) => {}
-            Err(error) => tracing::debug!(%error, %attempt, "the state of a worker is not known"),
+            Err(error) => {
+                tracing::debug!(%error, %attempt, "the state of a worker is not known");
+                // A job that waited when the cluster's controller was last there has not fallen silent.
+                if waits_for.is_some() {
+                    queue.shared.contacts.seen(attempt, true);
+                }
+            }
         }
 
         let contact = queue.shared.contacts.get(attempt);
