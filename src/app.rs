@@ -58,6 +58,12 @@ impl Server {
         let (address, worker_address) = (local(&pages)?, local(&workers)?);
 
         if config.executors.any_slurm() {
+            if config.worker_listen.ip().is_loopback() && config.worker_url.is_none() {
+                tracing::warn!(
+                    "jobs on other nodes cannot find the server at {}: add --worker-listen 0.0.0.0:PORT and --worker-url",
+                    config.worker_listen
+                );
+            }
             Slurm::new(config.slurm.clone()).check().await.map_err(|error| Error::Invalid(error.to_string()))?;
         }
         let lock = lock(&config.data)?;

@@ -20,7 +20,7 @@ impl Queue {
 
     /// What a worker is to do.
     pub async fn job(&self, attempt: AttemptId, run: RunId, worker: &Hello) -> Result<Job> {
-        self.store.introduce(attempt, worker).await?;
+        self.store.introduce(attempt, &worker.handle, Some(&worker.host)).await?;
         self.shared.contacts.seen(attempt, true);
         let row = self.store.run(run).await?;
         let directory = self.store.attempt_directory(attempt).await?;

@@ -91,7 +91,7 @@ mod tests {
     fn who_is_asked_to_stop_before_it_begins_is_asked() {
         let contacts = Contacts::default();
         contacts.cancel(AttemptId(1));
-        [1, 2].map(|attempt| contacts.begin(AttemptId(attempt), false));
+        [1, 2].into_iter().for_each(|attempt| contacts.begin(AttemptId(attempt), false));
         assert_eq!([1, 2].map(|attempt| contacts.get(AttemptId(attempt)).cancel), [true, false]);
     }
 }

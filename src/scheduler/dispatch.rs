@@ -26,12 +26,14 @@ use crate::{
     worker::{
         address::{self, Assignment},
         process,
-        protocol::Hello,
     },
 };
 
 /// What is wrong now may have passed by then.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// What was wrong for long is tried again so often.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Threads of a job that asks for no number of processors.
 const CLUSTER_THREADS: usize = 4;
@@ -49,17 +51,16 @@ pub async fn run(queue: Queue, stop: watch::Receiver<bool>) {
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
+    let mut pause = PAUSE;
     while !*stop.borrow() {
-        let trouble = match dispatcher.fill_slots().await {
-            Ok(()) => false,
-            Err(error) => {
-                tracing::error!(error = ?error, "the queue cannot go on; it tries again in 5 s");
-                true
-            }
-        };
+        let trouble = dispatcher.fill_slots().await.err();
+        if let Some(error) = &trouble {
+            tracing::error!(error = ?error, "the queue cannot go on; it tries again in {} s", pause.as_secs());
+        }
         tokio::select! {
-            () = dispatcher.queue.shared.submitted.notified(), if !trouble => {}
-            () = tokio::time::sleep(PAUSE), if trouble => {}
+            () = dispatcher.queue.shared.submitted.notified(), if trouble.is_none() => pause = PAUSE,
+            // Each try leaves an attempt: trouble that lasts is not asked for every few seconds.
+            () = tokio::time::sleep(pause), if trouble.is_some() => pause = (2 * pause).min(LONGEST_PAUSE),
             Some(ended) = dispatcher.tasks.join_next() => dispatcher.over(ended),
             _ = stop.wait_for(|stop| *stop) => {}
         }
@@ -85,6 +86,13 @@ impl Dispatcher {
         for underway in self.queue.store.underway().await? {
             tracing::info!(run = %underway.run, handle = underway.handle, "was under way; its worker is looked for");
             self.queue.shared.contacts.begin(underway.attempt, underway.cancel);
+            let assignment = self.queue.store.assignment_file(underway.attempt).await?;
+            if underway.handle.is_none() && !tokio::fs::try_exists(&assignment).await.unwrap_or(true) {
+                let ending = Ending::Interrupted("the server ended before its worker was started".into());
+                end(&self.queue, underway.run, underway.attempt, ending, &self.stop).await;
+                self.queue.changed(underway.run);
+                continue;
+            }
             let handle = underway.handle.map(Handle);
             let watched = Watched { run: underway.run, attempt: underway.attempt, handle };
             match underway.executor {
@@ -204,8 +212,12 @@ async fn start(queue: &Queue, claim: Claim, token: String, executor: &impl Execu
     };
     let handle = executor.start(&order).await?;
     tracing::info!(run = %claim.run, %handle, "starts");
-    let worker = Hello { handle: handle.0.clone(), host: process::host() };
-    if let Err(error) = queue.store.introduce(claim.attempt, &worker).await {
+    // Where a job runs, its worker says.
+    let host = match claim.executor {
+        ExecutorKind::Local => Some(process::host()),
+        ExecutorKind::Slurm => None,
+    };
+    if let Err(error) = queue.store.introduce(claim.attempt, &handle.0, host.as_deref()).await {
         // The worker says it again.
         tracing::warn!(error = ?error, run = %claim.run, "a worker's number was not recorded");
     }

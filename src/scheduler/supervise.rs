@@ -74,14 +74,8 @@ pub(super) async fn supervise<E: Executor>(
     let (attempt, limits) = (watched.attempt, queue.shared.settings.limits);
     let mut measure: Option<Measure> = None;
     let mut beat = Instant::now();
-    let mut looked = Instant::now();
     let mut waits_for: Option<String> = None;
     loop {
-        if looked.elapsed() > BEAT {
-            // This process was stopped, or the machine slept: the worker may have called in vain.
-            queue.shared.contacts.seen(attempt, true);
-        }
-        looked = Instant::now();
         if watched.handle.is_none() {
             watched.handle = queue.store.handle(attempt).await.ok().flatten().map(Handle);
         }
@@ -109,11 +103,11 @@ pub(super) async fn supervise<E: Executor>(
                 }
             }
             Err(error) => {
+                tracing::debug!(%error, %attempt, "the state of a worker is not known");
+                // A job that waited when the cluster's controller was last there has not fallen silent.
                 if waits_for.is_some() {
-                    // It cannot call yet, and is not lost because its cluster does not answer.
                     queue.shared.contacts.seen(attempt, true);
                 }
-                tracing::debug!(%error, %attempt, "the state of a worker is not known");
             }
         }
 
@@ -153,10 +147,15 @@ pub(super) async fn supervise<E: Executor>(
                 return measure.ending.take();
             }
         }
+        let slept = Instant::now();
         tokio::select! {
             () = tokio::time::sleep(TICK) => {}
             () = queue.shared.woken.notified() => {}
             _ = stop.changed(), if measure.is_none() && !*stop.borrow() => {}
+        }
+        if slept.elapsed() > BEAT {
+            // This process was stopped, or the machine slept: the worker may have called in vain.
+            queue.shared.contacts.seen(attempt, true);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     domain::{AttemptId, RunId, SlurmOptions, spec::Device},
     error::{Error, Result},
     scheduler::{ExecutorKind, Executors},
-    worker::protocol::{Artifact, Hello, News, WorkerEvent},
+    worker::protocol::{Artifact, News, WorkerEvent},
 };
 
 /// How many attempts in a row may be lost without getting further than the ones before.
@@ -139,11 +139,10 @@ impl Store {
             .collect()
     }
 
-    /// Notes by what the worker of an attempt is found again, and where it runs.
-    pub async fn introduce(&self, attempt: AttemptId, worker: &Hello) -> Result<()> {
-        let (handle, host) = (&worker.handle, &worker.host);
+    /// Notes by what the worker of an attempt is found again, and where it runs, once that is known.
+    pub async fn introduce(&self, attempt: AttemptId, handle: &str, host: Option<&str>) -> Result<()> {
         sqlx::query!(
-            "update attempt set handle = ?, host = ? where id = ? and ended_at is null",
+            "update attempt set handle = ?, host = coalesce(?, host) where id = ? and ended_at is null",
             handle,
             host,
             attempt.0

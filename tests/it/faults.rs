@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::support::TestServer;
 
 /// A run that ends in some seconds.
-fn short(seed: u64) -> Value {
+pub fn short(seed: u64) -> Value {
     json!({
         "dataset": "scenes", "backbone": "resnet-tiny", "objective": "sigmoid-threshold", "epochs": 40, "input_size": 32,
         "batch_size": 16, "threshold": 0.2, "seed": seed, "force": true
@@ -26,14 +26,14 @@ fn short(seed: u64) -> Value {
 }
 
 /// One that does not.
-fn endless() -> Value {
+pub fn endless() -> Value {
     let mut body = short(0);
     body["epochs"] = 10_000.into();
     body
 }
 
 #[track_caller]
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -44,22 +44,22 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn signal(name: &str, process: u32) {
+pub fn signal(name: &str, process: u32) {
     let sent = Command::new("kill").args([name, &process.to_string()]).status().expect("kill is there");
     assert!(sent.success(), "the signal was not sent");
 }
 
-fn is_alive(process: u32) -> bool {
+pub fn is_alive(process: u32) -> bool {
     twograin::worker::process::identity(process).is_some()
 }
 
-fn report(server: &TestServer, run: i64) -> Value {
+pub fn report(server: &TestServer, run: i64) -> Value {
     server.get(&format!("/api/v1/runs/{run}")).1
 }
 
 /// Waits until an attempt of a run trains.
 #[track_caller]
-fn training(server: &TestServer, run: i64, attempt: usize) {
+pub fn training(server: &TestServer, run: i64, attempt: usize) {
     until("it does not train", || {
         let report = report(server, run);
         let attempts = report["attempts"].as_array()?.len();
@@ -69,26 +69,26 @@ fn training(server: &TestServer, run: i64, attempt: usize) {
 
 /// Waits until an attempt has ended, and returns why it did.
 #[track_caller]
-fn exit(server: &TestServer, run: i64, attempt: usize) -> String {
+pub fn exit(server: &TestServer, run: i64, attempt: usize) -> String {
     until("the attempt does not end", || {
         report(server, run)["attempts"][attempt - 1]["exit"].as_str().map(str::to_owned)
     })
 }
 
 #[track_caller]
-fn succeeds(server: &TestServer, run: i64) -> Value {
+pub fn succeeds(server: &TestServer, run: i64) -> Value {
     let report = server.wait(run);
     assert_eq!(report["status"], "succeeded", "{report:#}");
     report
 }
 
-fn cancel(server: &TestServer, run: i64) {
+pub fn cancel(server: &TestServer, run: i64) {
     let (status, answer) = server.post(&format!("/api/v1/runs/{run}/cancel"), &Value::Null);
     assert_eq!(status, 202, "{answer}");
 }
 
 /// The weights and scores that a run left.
-fn left(server: &TestServer, run: i64) -> [Vec<u8>; 3] {
+pub fn left(server: &TestServer, run: i64) -> [Vec<u8>; 3] {
     let attempt = report(server, run)["attempts"].as_array().expect("attempts").len();
     let directory = server.data.path().join(format!("runs/{run}/attempt-{attempt}"));
     ["scores-test", "scores-validation", "weights"]
@@ -97,7 +97,7 @@ fn left(server: &TestServer, run: i64) -> [Vec<u8>; 3] {
 
 /// The database is sound, and says of each run what is true of it.
 #[track_caller]
-fn is_sound(directory: &Path) {
+pub fn is_sound(directory: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(directory.join("twograin.db"));
     let rows = runtime.block_on(async {

@@ -1,6 +1,9 @@
 //! Workers as jobs of a real Slurm: of the cluster that `SLURM_CONF` names, with partitions `main` and `urgent`, of which
 //! the second preempts the first. They run one after the other, as they share its one node.
 
+#[cfg(target_os = "linux")]
+mod runs;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -25,19 +28,22 @@ use crate::support::TestServer;
 
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// The cluster, for one test at a time. Says so and is `None` where there is none, unless `TWOGRAIN_REQUIRE_SLURM` is set.
-async fn cluster() -> Option<(Slurm, MutexGuard<'static, ()>)> {
+/// Whether there is a cluster. Says so where there is none, unless `TWOGRAIN_REQUIRE_SLURM` is set.
+fn is_there() -> bool {
     let missing = match std::env::var_os("SLURM_CONF") {
         None => "SLURM_CONF is not set",
         Some(_) if Command::new("sbatch").arg("--version").output().is_err() => "there is no sbatch",
-        Some(_) => {
-            let options = SlurmOptions::of_configuration("partition=main,memory=100M").expect("options");
-            return Some((Slurm::new(options), ALONE.lock().await));
-        }
+        Some(_) => return true,
     };
     assert!(std::env::var_os("TWOGRAIN_REQUIRE_SLURM").is_none(), "{missing}");
     println!("skipped: {missing}");
-    None
+    false
+}
+
+/// The cluster, for one test at a time, if there is one.
+async fn cluster() -> Option<(Slurm, MutexGuard<'static, ()>)> {
+    let options = SlurmOptions::of_configuration("partition=main,memory=100M").expect("options");
+    if is_there() { Some((Slurm::new(options), ALONE.lock().await)) } else { None }
 }
 
 /// A program that a job runs, in a directory whose name is no easy one.

@@ -34,7 +34,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The checkpoints of an attempt.
-fn checkpoints(server: &TestServer, run: i64, attempt: u32) -> Vec<PathBuf> {
+pub fn checkpoints(server: &TestServer, run: i64, attempt: u32) -> Vec<PathBuf> {
     let directory = server.data.path().join(format!("runs/{run}/attempt-{attempt}/checkpoints"));
     let files = fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path());
     files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with('0')).collect()

@@ -52,7 +52,7 @@ impl Word {
                 "JobHeldUser" | "JobHeldAdmin" => "it is held in Slurm",
                 "PartitionDown" | "PartitionInactive" => "its partition takes no jobs",
                 "PartitionTimeLimit" => "its time limit is longer than its partition allows",
-                "PartitionNodeLimit" | "BadConstraints" => "no node has what it asks for",
+                "PartitionConfig" | "PartitionNodeLimit" | "BadConstraints" => "no node has what it asks for",
                 "ReqNodeNotAvail" | "Nodes_required_for_job_are_DOWN" => "the nodes it needs are not available",
                 "InvalidAccount" => "its account is not valid",
                 "InvalidQOS" => "its QOS is not valid",
@@ -196,6 +196,7 @@ mod tests {
         let word = |state: &str, reason: &str| Word { state: state.into(), reason: reason.into() }.unended();
         for (state, reason, says) in [
             ("PENDING", "QOSMaxGRESPerUser", "a limit of its account is reached (QOSMaxGRESPerUser)"),
+            ("PENDING", "PartitionConfig", "no node has what it asks for (PartitionConfig)"),
             ("PENDING", "SomethingNew", "SomethingNew"),
             ("SUSPENDED", "None", "it is suspended in Slurm"),
             ("CONFIGURING", "None", "its node is being started"),
