@@ -31,7 +31,6 @@ pub struct RunPage {
 
 /// `existing=true`: where a form is led whose run was there already.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RunPageQuery {
     #[serde(default)]
     existing: bool,
