@@ -168,6 +168,17 @@ fn lock(data: &DataConfig) -> Result<Vec<File>> {
 
 fn lock_file(directory: &Path, path: &Path) -> Result<File> {
     let file = File::create(path).map_err(|error| not_writable(directory, &error))?;
+    // A worker that a killed server was about to start has its lock for an instant, until it becomes the worker.
+    let free = || matches!(file.try_lock(), Ok(()));
+    let tries = (0..20).any(|_| {
+        free() || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            false
+        }
+    });
+    if tries {
+        return Ok(file);
+    }
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
