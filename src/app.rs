@@ -4,6 +4,7 @@ use std::{
     fs::{File, TryLockError},
     net::SocketAddr,
     path::Path,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -24,6 +25,10 @@ use crate::{
         protocol::VERSION,
     },
 };
+
+/// How long a lock that is taken is waited for: a worker that a killed server was about to start holds it until it has become the
+/// worker.
+const HANDOVER: Duration = Duration::from_secs(2);
 
 /// What the server does on its own when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +71,7 @@ impl Server {
             }
             Slurm::new(config.slurm.clone()).check().await.map_err(|error| Error::Invalid(error.to_string()))?;
         }
-        let lock = lock(&config.data)?;
+        let lock = lock(&config.data).await?;
         let store = StoreConfig { data_dir: config.data.data_dir.clone(), database: config.data.database.clone() };
         let store = Store::open(&store).await?;
         let server_file = ServerRecord::path(store.data_dir());
@@ -158,42 +163,44 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
 
 /// One server per data directory and database: two would give the same run to two workers. Taken before the database is opened,
 /// which a newer version changes.
-fn lock(data: &DataConfig) -> Result<Vec<File>> {
+async fn lock(data: &DataConfig) -> Result<Vec<File>> {
     let directory = &data.data_dir;
     std::fs::create_dir_all(directory).map_err(|error| not_writable(directory, &error))?;
     let beside_database = data.database.iter().map(|database| database.with_extension("lock"));
     let files = [directory.join("server.lock")].into_iter().chain(beside_database);
-    files.map(|path| lock_file(directory, &path)).collect()
+    let mut locks = Vec::new();
+    for path in files {
+        locks.push(lock_file(directory, &path).await?);
+    }
+    Ok(locks)
 }
 
-fn lock_file(directory: &Path, path: &Path) -> Result<File> {
+async fn lock_file(directory: &Path, path: &Path) -> Result<File> {
     let file = File::create(path).map_err(|error| not_writable(directory, &error))?;
-    // A worker that a killed server was about to start has its lock for an instant, until it becomes the worker.
-    let free = || matches!(file.try_lock(), Ok(()));
-    let tries = (0..20).any(|_| {
-        free() || {
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            false
+    let start = Instant::now();
+    let refused = loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if start.elapsed() < HANDOVER => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(refused) => break refused,
         }
-    });
-    if tries {
-        return Ok(file);
-    }
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
+    };
+    Err(match refused {
+        TryLockError::WouldBlock => {
             let other = address::read::<ServerRecord>(&ServerRecord::path(directory)).ok();
             let named = other.map(|ServerRecord { url, host, process, started_at, .. }| {
                 format!(" at {url} (process {process} on {host}, started {started_at})")
             });
-            Err(Error::Conflict(format!(
+            Error::Conflict(format!(
                 "another server{} runs on the data directory {}; end it, or choose another one with --data-dir",
                 named.unwrap_or_default(),
                 directory.display()
-            )))
+            ))
         }
-        Err(TryLockError::Error(error)) => Err(not_writable(directory, &error)),
-    }
+        TryLockError::Error(error) => not_writable(directory, &error),
+    })
 }
 
 fn not_writable(directory: &Path, error: &std::io::Error) -> Error {

@@ -84,6 +84,10 @@ impl Dispatcher {
     /// Watches the attempts that an earlier server began: their workers may be alive.
     async fn take_up(&mut self) -> Result<()> {
         for underway in self.queue.store.underway().await? {
+            if self.running.contains_key(&underway.attempt) {
+                // Taken up when this was tried before.
+                continue;
+            }
             tracing::info!(run = %underway.run, handle = underway.handle, "was under way; its worker is looked for");
             self.queue.shared.contacts.begin(underway.attempt, underway.cancel);
             let assignment = self.queue.store.assignment_file(underway.attempt).await?;

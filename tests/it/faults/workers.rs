@@ -220,6 +220,20 @@ fn workers_that_are_kept_outlive_a_server_that_is_stopped_in_order() {
 }
 
 #[test]
+fn a_server_waits_for_a_lock_that_is_held_for_an_instant() {
+    let data = tempfile::tempdir().unwrap();
+    let held = fs::File::create(data.path().join("server.lock")).unwrap();
+    held.lock().unwrap();
+    let holder = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(500));
+        drop(held);
+    });
+    let server = TestServer::start(data);
+    assert!(holder.is_finished(), "it did not wait");
+    assert_eq!(server.get("/api/v1/queue").0, 200);
+}
+
+#[test]
 fn as_many_runs_run_at_once_as_there_are_slots() {
     let server = TestServer::with_scenes_and(Launch::with(&["--slots", "cpu=2"]));
     let runs = [1, 2, 3].map(|seed| {
