@@ -120,6 +120,14 @@ pub struct ListArgs {
     /// Runs of this status alone
     #[arg(long, value_name = "STATUS", value_parser = status_parser())]
     status: Option<RunStatus>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    page: PageArgs,
+}
+
+/// Which part of a list, and how it is printed.
+#[derive(Args, Debug, Serialize)]
+pub(super) struct PageArgs {
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: u32,
@@ -129,7 +137,7 @@ pub struct ListArgs {
     /// Print the server's JSON
     #[arg(long)]
     #[serde(skip)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -260,7 +268,7 @@ fn submitted(client: &Client, answer: &Answer, wait: bool, json: bool) -> Result
 
 fn list(client: &Client, args: &ListArgs) -> Result<(), Failure> {
     let answer = client.get("api/v1/runs", args)?;
-    if args.json {
+    if args.page.json {
         return print(answer.text());
     }
     let listing: Listing<RunBrief> = answer.parse()?;

@@ -7,6 +7,7 @@ use super::{
     client::Client,
     failure::Failure,
     output::{Align, Table, duration, number, print, time},
+    run::PageArgs,
 };
 use crate::{
     domain::SweepId,
@@ -16,7 +17,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum SweepCommand {
     /// List sweeps, newest first
-    List(ListArgs),
+    List(PageArgs),
 
     /// Show a sweep: how far it is, and its runs with what tells them apart
     Show(OneSweep),
@@ -26,20 +27,6 @@ pub enum SweepCommand {
 
     /// Put all runs of a sweep that failed or were canceled back into the queue
     Retry(OneSweep),
-}
-
-#[derive(Args, Debug, serde::Serialize)]
-pub struct ListArgs {
-    /// At most this many
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: u32,
-    /// Go on where a list ended: the cursor that it printed
-    #[arg(long, value_name = "CURSOR")]
-    cursor: Option<String>,
-    /// Print the server's JSON
-    #[arg(long)]
-    #[serde(skip)]
-    json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -67,7 +54,7 @@ pub fn run(client: &Client, command: SweepCommand) -> Result<(), Failure> {
     print(&if json { answer.text().to_owned() } else { text(&answer.parse()?) })
 }
 
-fn list(client: &Client, args: &ListArgs) -> Result<(), Failure> {
+fn list(client: &Client, args: &PageArgs) -> Result<(), Failure> {
     let answer = client.get("api/v1/sweeps", args)?;
     if args.json {
         return print(answer.text());

@@ -5,17 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
-use crate::support::{TestServer, twograin};
-
-/// A run that is over in a second or two.
-fn quick(changes: Value) -> Value {
-    let mut body = json!({
-        "dataset": "scenes", "backbone": "resnet-tiny", "objective": "sigmoid-threshold", "epochs": 1, "input_size": 32,
-        "batch_size": 16, "augmentation": "flip", "threshold": 0.2, "warmup_epochs": 0
-    });
-    body.as_object_mut().expect("an object").extend(changes.as_object().expect("an object").clone());
-    body
-}
+use crate::support::{TestServer, quick, twograin};
 
 /// A run that nobody waits for.
 fn endless() -> Value {

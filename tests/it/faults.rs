@@ -33,13 +33,19 @@ pub fn endless() -> Value {
 }
 
 #[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(Duration::from_secs(90), what, look)
+}
+
+/// What is looked for, once it is there.
+#[track_caller]
+pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < Duration::from_secs(90), "{what}");
+        assert!(start.elapsed() < limit, "{what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

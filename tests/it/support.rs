@@ -293,6 +293,16 @@ impl TestServer {
     }
 }
 
+/// A run that is over in a second or two.
+pub fn quick(changes: Value) -> Value {
+    let mut body = json!({
+        "dataset": "scenes", "backbone": "resnet-tiny", "objective": "sigmoid-threshold", "epochs": 1, "input_size": 32,
+        "batch_size": 16, "augmentation": "flip", "threshold": 0.2, "warmup_epochs": 0
+    });
+    body.as_object_mut().expect("an object").extend(changes.as_object().expect("an object").clone());
+    body
+}
+
 /// `twograin dataset import-coco`, which must work.
 pub fn import(name: &str, data: &Path, train: &CocoSource, test: &CocoSource) {
     let mut command = twograin();

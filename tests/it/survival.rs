@@ -4,14 +4,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
-use crate::support::TestServer;
+use crate::{
+    faults::{signal, within},
+    support::TestServer,
+};
 
 /// A run of some seconds.
 fn body(epochs: u32) -> Value {
@@ -22,15 +24,8 @@ fn body(epochs: u32) -> Value {
 }
 
 #[track_caller]
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(Duration::from_secs(60), what, look)
 }
 
 /// The checkpoints of an attempt.
@@ -47,11 +42,6 @@ fn training(server: &TestServer, run: i64, attempt: u32) {
         let (_, report) = server.get(&format!("/api/v1/runs/{run}"));
         (directory.is_dir() && report["progress"]["loss"].is_number()).then_some(())
     });
-}
-
-fn signal(name: &str, process: u32) {
-    let sent = Command::new("kill").args([name, &process.to_string()]).status().expect("kill is there");
-    assert!(sent.success(), "the signal was not sent");
 }
 
 fn log(report: &Value) -> Vec<&str> {
