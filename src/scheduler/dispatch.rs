@@ -17,12 +17,12 @@ use super::{
     ExecutorKind, Queue, Slurm,
     executor::{Executor, Handle, Order},
     local::Local,
-    supervise::{Leave, Watched, supervise},
+    supervise::{Leave, Watched, left, supervise},
 };
 use crate::{
     domain::{AttemptId, RunId, SlurmOptions, spec::Device},
     error::{Error, Result},
-    store::{Claim, Ending},
+    store::{Claim, Ending, Underway},
     worker::{
         address::{self, Assignment},
         process,
@@ -90,20 +90,39 @@ impl Dispatcher {
             }
             tracing::info!(run = %underway.run, handle = underway.handle, "was under way; its worker is looked for");
             self.queue.shared.contacts.begin(underway.attempt, underway.cancel);
-            let assignment = self.queue.store.assignment_file(underway.attempt).await?;
-            if underway.handle.is_none() && !tokio::fs::try_exists(&assignment).await.unwrap_or(true) {
-                let ending = Ending::Interrupted("the server ended before its worker was started".into());
-                end(&self.queue, underway.run, underway.attempt, ending, &self.stop).await;
-                self.queue.changed(underway.run);
-                continue;
-            }
-            let handle = underway.handle.map(Handle);
-            let watched = Watched { run: underway.run, attempt: underway.attempt, handle };
             match underway.executor {
-                ExecutorKind::Local => self.watch(watched, underway.device, self.local.clone()),
-                ExecutorKind::Slurm => self.watch(watched, underway.device, self.slurm.clone()),
+                ExecutorKind::Local => self.take_up_one(underway, self.local.clone()).await?,
+                ExecutorKind::Slurm => self.take_up_one(underway, self.slurm.clone()).await?,
             }
         }
+        Ok(())
+    }
+
+    async fn take_up_one<E: Executor>(&mut self, underway: Underway, executor: Arc<E>) -> Result<()> {
+        let (run, attempt, device) = (underway.run, underway.attempt, underway.device);
+        let mut watched = Watched { run, attempt, handle: underway.handle.map(Handle) };
+        if watched.handle.is_none() {
+            let log = self.queue.store.log_file(attempt).await?;
+            match executor.find(run, attempt, &log).await {
+                Ok(Some(handle)) => watched.handle = Some(handle),
+                Ok(None) => {
+                    // One that was started has ended and left its result, or there was none.
+                    if !left(&self.queue, &watched, &self.stop).await {
+                        if underway.cancel {
+                            end(&self.queue, run, attempt, Ending::Canceled, &self.stop).await;
+                        } else {
+                            self.queue.store.unclaim(attempt).await?;
+                        }
+                        self.queue.changed(run);
+                    }
+                    self.queue.shared.contacts.end(attempt);
+                    return Ok(());
+                }
+                // It says so itself, if it is there.
+                Err(error) => tracing::warn!(%error, %run, "whether a run has a worker is not known"),
+            }
+        }
+        self.watch(watched, device, executor);
         Ok(())
     }
 

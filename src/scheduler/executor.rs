@@ -1,6 +1,10 @@
 //! What starts workers and knows what became of them: a process on this machine, or a job of a cluster.
 
-use std::{ffi::OsString, fmt, io, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use crate::domain::{AttemptId, RunId, SlurmOptions, spec};
 
@@ -72,6 +76,15 @@ pub enum Stop {
 pub trait Executor: Send + Sync + 'static {
     /// Starts a worker.
     fn start(&self, order: &Order) -> impl Future<Output = io::Result<Handle>> + Send;
+
+    /// The worker of an attempt whose log is `log`, if a server that went away before it could note so started one, and it is still
+    /// there.
+    fn find(
+        &self,
+        run: RunId,
+        attempt: AttemptId,
+        log: &Path,
+    ) -> impl Future<Output = io::Result<Option<Handle>>> + Send;
 
     /// What became of it. An error means that it is not known now, as when a cluster's controller restarts.
     fn state(&self, handle: &Handle) -> impl Future<Output = io::Result<State>> + Send;

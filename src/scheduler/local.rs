@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     fs::OpenOptions,
     io,
+    path::Path,
     process::{ExitStatus, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -15,6 +16,7 @@ use tokio::process::{Child, Command};
 
 use super::executor::{Executor, Exit, Handle, Order, State, Stop};
 use crate::{
+    domain::{AttemptId, RunId},
     training,
     worker::{self, process},
 };
@@ -56,6 +58,12 @@ impl Executor for Local {
         Ok(Handle(handle))
     }
 
+    async fn find(&self, _: RunId, _: AttemptId, log: &Path) -> io::Result<Option<Handle>> {
+        // Its assignment, which its command line names, stands in the attempt's directory beside the log.
+        let directory = log.with_extension("");
+        tokio::task::spawn_blocking(move || worker_of(&directory)).await?
+    }
+
     async fn state(&self, handle: &Handle) -> io::Result<State> {
         let mut children = self.children();
         let Some(started) = children.get_mut(&handle.0) else {
@@ -87,6 +95,26 @@ impl Local {
     fn children(&self) -> MutexGuard<'_, HashMap<String, Started>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The process whose command line names a file in this directory.
+#[cfg(target_os = "linux")]
+fn worker_of(directory: &Path) -> io::Result<Option<Handle>> {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let numbers = std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let is_it = |process: &u32| {
+        // One that ends meanwhile is none.
+        let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| Path::new(OsStr::from_bytes(word)).starts_with(directory))
+    };
+    Ok(numbers.filter(is_it).find_map(process::identity).map(Handle))
+}
+
+/// Elsewhere nobody can be asked.
+#[cfg(not(target_os = "linux"))]
+fn worker_of(_: &Path) -> io::Result<Option<Handle>> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 fn number(handle: &Handle) -> Option<u32> {
@@ -159,5 +187,34 @@ fn exit(status: ExitStatus, _: bool) -> Exit {
     match status.code() {
         Some(0) => Exit::Done,
         Some(_) | None => Exit::Failed(format!("the worker failed ({status})")),
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_is_found_by_its_attempt_alone() {
+        let run = tempfile::tempdir().unwrap();
+        let assignment = |attempt: u32| run.path().join(format!("attempt-{attempt}/assignment.json"));
+        let mut worker = std::process::Command::new("sh")
+            .args(["-c", "sleep 60; true", "worker"])
+            .arg(assignment(12))
+            .spawn()
+            .expect("a process");
+        let find = async |attempt: u32| {
+            let log = run.path().join(format!("attempt-{attempt}.log"));
+            Local::default().find(RunId(1), AttemptId(1), &log).await.unwrap()
+        };
+        // Until it has become the shell, it is the test's own process.
+        let start = std::time::Instant::now();
+        while find(12).await.is_none() && start.elapsed().as_secs() < 10 {}
+        assert_eq!(find(12).await.map(|handle| handle.0), process::identity(worker.id()));
+        assert_eq!(find(1).await, None);
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+        assert_eq!(find(12).await, None);
     }
 }

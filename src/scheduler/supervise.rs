@@ -191,7 +191,7 @@ async fn ended(
 }
 
 /// Whether the worker left its result in a file, which then is recorded: no server was there when it ended.
-async fn left(queue: &Queue, watched: &Watched, stop: &watch::Receiver<bool>) -> bool {
+pub(super) async fn left(queue: &Queue, watched: &Watched, stop: &watch::Receiver<bool>) -> bool {
     let Ok(directory) = queue.store.attempt_directory(watched.attempt).await else { return false };
     let Ok(completion) = address::read::<Completion>(&completion_file(&directory)) else { return false };
     loop {

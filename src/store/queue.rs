@@ -139,6 +139,21 @@ impl Store {
             .collect()
     }
 
+    /// Takes back a claim for which no worker was started: the run is queued as if it had not been claimed.
+    pub async fn unclaim(&self, attempt: AttemptId) -> Result<()> {
+        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        held(&mut transaction, attempt).await?;
+        sqlx::query!(
+            "update run set status = 'queued', attempt_id = null, started_at = null where attempt_id = ?",
+            attempt.0
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!("delete from attempt where id = ?", attempt.0).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Notes by what the worker of an attempt is found again, and where it runs, once that is known.
     pub async fn introduce(&self, attempt: AttemptId, handle: &str, host: Option<&str>) -> Result<()> {
         sqlx::query!(

@@ -333,6 +333,19 @@ async fn a_run_is_given_up_after_three_lost_attempts_that_got_no_further() {
 }
 
 #[tokio::test]
+async fn a_claim_that_is_taken_back_leaves_no_trace() {
+    let fixture = fixture().await;
+    let run = fixture.submit(1).await;
+    let (_, attempt) = fixture.claim().await.unwrap();
+    fixture.store.unclaim(attempt).await.unwrap();
+    let row = fixture.store.run(run).await.unwrap();
+    assert_eq!((row.status, row.started_at, row.attempt), (RunStatus::Queued, None, None));
+    assert!(fixture.store.attempts(run).await.unwrap().is_empty());
+    assert!(fixture.claim().await.is_some());
+    conflict(fixture.store.unclaim(AttemptId(99)).await);
+}
+
+#[tokio::test]
 async fn canceling_ends_a_queued_run_at_once_and_asks_a_running_one() {
     let fixture = fixture().await;
     let (running, queued) = (fixture.submit(1).await, fixture.submit(2).await);

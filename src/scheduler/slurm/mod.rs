@@ -11,7 +11,7 @@ use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::executor::{Executor, Exit, Handle, Order, State, Stop};
-use crate::domain::{SlurmOptions, spec::Device};
+use crate::domain::{AttemptId, RunId, SlurmOptions, spec::Device};
 use answer::{Details, Word};
 use command::Said;
 
@@ -85,7 +85,7 @@ impl Slurm {
         let log = text(&order.log)?.replace('%', "%%");
         let mut arguments = vec![
             "--parsable".to_owned(),
-            format!("--job-name={}", job_name(order)),
+            format!("--job-name={}", job_name(order.run, order.attempt)),
             "--no-requeue".into(),
             format!("--output={log}"),
             format!("--error={log}"),
@@ -126,7 +126,7 @@ impl Executor for Slurm {
         let said = match command::say("sbatch", &arguments, Some(script)).await {
             Ok(said) => said.ok("sbatch").map_err(refused)?,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                return submitted(order).await?.map(|job| Handle(job.to_string())).ok_or(error);
+                return self.find(order.run, order.attempt, &order.log).await?.ok_or(error);
             }
             Err(error) => return Err(error),
         };
@@ -135,6 +135,17 @@ impl Executor for Slurm {
         job.parse::<u64>()
             .map(|job| Handle(job.to_string()))
             .map_err(|_| io::Error::other(format!("sbatch did not answer with a job's number: {said}")))
+    }
+
+    /// By its name, and by its directory, which is the run's.
+    async fn find(&self, run: RunId, attempt: AttemptId, log: &Path) -> io::Result<Option<Handle>> {
+        let name = format!("--name={}", job_name(run, attempt));
+        let said =
+            command::say("squeue", &["--me", "--noheader", &name, "--format=%i|%Z"], None).await?.ok("squeue")?;
+        let directory = log.parent().and_then(Path::to_str);
+        let mut jobs = said.lines().filter_map(|line| line.split_once('|'));
+        let job = jobs.find(|(_, of)| Some(of.trim()) == directory).map(|(job, _)| job.trim());
+        Ok(job.map(|job| Handle(job.to_owned())))
     }
 
     async fn state(&self, handle: &Handle) -> io::Result<State> {
@@ -200,8 +211,8 @@ fn refused(error: io::Error) -> io::Error {
     if passes { error } else { io::Error::new(io::ErrorKind::InvalidInput, text) }
 }
 
-fn job_name(order: &Order) -> String {
-    format!("twograin-run-{}.{}", order.run, order.attempt)
+fn job_name(run: RunId, attempt: AttemptId) -> String {
+    format!("twograin-run-{run}.{attempt}")
 }
 
 fn number(handle: &Handle) -> io::Result<u64> {
@@ -212,15 +223,6 @@ fn number(handle: &Handle) -> io::Result<u64> {
 async fn list() -> io::Result<HashMap<u64, Word>> {
     let said = command::say("squeue", &["--me", "--noheader", "--states=all", "--format=%i|%T|%r"], None).await?;
     Ok(answer::list(&said.ok("squeue")?))
-}
-
-/// The job of this order, if Slurm has it: by its name, and by its directory, which is the attempt's.
-async fn submitted(order: &Order) -> io::Result<Option<u64>> {
-    let name = format!("--name={}", job_name(order));
-    let said = command::say("squeue", &["--me", "--noheader", &name, "--format=%i|%Z"], None).await?.ok("squeue")?;
-    let directory = order.log.parent().and_then(Path::to_str);
-    let mut jobs = said.lines().filter_map(|line| line.split_once('|'));
-    Ok(jobs.find(|(_, of)| Some(of.trim()) == directory).and_then(|(job, _)| job.trim().parse().ok()))
 }
 
 /// What became of a job that the controller has forgotten, as far as accounting knows, if there is any.
@@ -239,7 +241,6 @@ async fn forgotten(job: u64) -> io::Result<State> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AttemptId, RunId};
 
     #[test]
     fn a_job_asks_for_what_its_run_needs() {
