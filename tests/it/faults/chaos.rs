@@ -25,9 +25,11 @@ fn after_two_hundred_submissions_cancels_kills_and_restarts_every_run_is_account
     let mut random = ChaCha8Rng::seed_from_u64(5);
     let mut runs: BTreeMap<i64, Run> = BTreeMap::new();
     for step in 0..200 {
-        let any = (!runs.is_empty()).then(|| *runs.keys().nth(random.random_range(0..runs.len())).unwrap());
+        // Drawn whatever there is to choose from: what is done does not depend on how far the runs are.
+        let [any, worker] = [(); 2].map(|()| random.random::<u32>() as usize);
+        let any = runs.keys().nth(any % runs.len().max(1)).copied();
         let workers = server.workers();
-        let worker = (!workers.is_empty()).then(|| workers[random.random_range(0..workers.len())]);
+        let worker = workers.get(worker % workers.len().max(1)).copied();
         let post = |path: &str| {
             let (status, answer) = server.post(path, &Value::Null);
             assert!(status < 300 || [404, 409].contains(&status), "step {step}, {path}: {status} {answer}");
@@ -53,6 +55,15 @@ fn after_two_hundred_submissions_cancels_kills_and_restarts_every_run_is_account
             }
             (50..56, Some(run)) => drop(post(&format!("/api/v1/runs/{run}/retry"))),
             (56..60, Some(run)) => {
+                // One that has ended, if any has: others are refused.
+                let (_, listing) = server.get("/api/v1/runs?limit=500");
+                let ended = |run: &&Value| !["queued", "running"].contains(&run["status"].as_str().unwrap());
+                let run = listing["items"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .find(ended)
+                    .map_or(run, |run| run["id"].as_i64().unwrap());
                 let (status, answer) = server.send(Client::new().delete(format!("{}/api/v1/runs/{run}", server.url)));
                 assert!([204, 404, 409].contains(&status), "step {step}: {answer}");
                 runs.get_mut(&run).unwrap().deleted |= status == 204;
