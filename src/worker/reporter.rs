@@ -154,12 +154,8 @@ impl Reporter {
                 };
                 log(format!("epoch {epoch} is kept; trained {trained}{all}"));
             }
-            TrainingEvent::Validating { epoch, done, total } => {
-                let training = 1.0 - EVALUATION_SHARE - self.prepared;
-                let fraction = self.prepared + training * epoch as f64 / self.epochs as f64;
-                let phase = format!("epoch {epoch} of {}: {done} of {total} validation images", self.epochs);
-                self.progress(phase, fraction, None, None);
-            }
+            // That it got further is told in any case; loss and speed stay those of the epoch.
+            TrainingEvent::Validating { .. } => {}
             TrainingEvent::Evaluating { split, done, total } => {
                 let fraction = 1.0 - EVALUATION_SHARE + EVALUATION_SHARE * done as f64 / total.max(1) as f64;
                 self.progress(format!("evaluating {split}"), fraction.min(0.99), None, None);
