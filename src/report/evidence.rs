@@ -1,4 +1,4 @@
-//! What a run said about each test image, beside what is true of it.
+//! What a run said about each image of a split, beside what is true of it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     exchange::Scores,
 };
 
-/// The scores of a run's test images and the truths, row by row.
+/// The scores of a run's images and the truths, row by row.
 pub(super) struct Evidence {
     pub scores: Arc<Scores>,
     truths: Vec<(i64, LabelSet, CoarseId)>,
@@ -29,11 +29,12 @@ impl Evidence {
 }
 
 impl Reports {
-    /// Of a succeeded run.
-    pub(super) async fn evidence(&self, run: RunId) -> Result<Evidence> {
-        let scores = self.scores(run, Split::Test).await?;
-        let truths = self.store.truths(run, Split::Test).await?;
-        // Both are in the order of the images' ids.
+    /// Of a succeeded run, on the test or the validation images.
+    pub(super) async fn evidence(&self, run: RunId, split: Split) -> Result<Evidence> {
+        let scores = self.scores(run, split).await?;
+        let mut truths = self.store.truths(run, split).await?;
+        // Both are in the order of the images' ids. Validation images are some of those in train.
+        truths.retain(|(id, ..)| scores.image_ids.binary_search(id).is_ok());
         if !scores.image_ids.iter().eq(truths.iter().map(|(id, ..)| id)) {
             return Err(Error::internal(
                 "scores and data set differ",

@@ -9,7 +9,7 @@ use crate::{
     analysis::{
         LabelCounts, Precisions, Ranking, average_precisions, interval::RESAMPLES, label_counts, ranking::mean,
     },
-    domain::{DecisionRule, FineId, RunId, decision::softmax},
+    domain::{DecisionRule, FineId, RunId, Split, decision::softmax},
     error::{Error, Result},
     exchange::{FineScores, ScoreActivation},
 };
@@ -128,7 +128,7 @@ impl Reports {
             return Err(Error::Invalid(format!("run {id} is coarse-only: it has no scores of fine labels")));
         };
         let taxonomy = self.store.dataset(&run.dataset).await?.taxonomy;
-        let evidence = Arc::new(self.evidence(id).await?);
+        let evidence = Arc::new(self.evidence(id, Split::Test).await?);
         let counts = label_counts(&evidence.decide(Some(rule)), evidence.truths(), taxonomy.fine().len());
         let precisions = self.precisions(id, evidence.clone()).await?;
 

@@ -141,7 +141,7 @@ impl Reports {
             return Err(Error::Invalid(format!("alpha: {alpha} is outside 0 (exclusive) to 100")));
         }
         let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
-        let tally = tally(&self.evidence(id).await?.decide(rule), rule);
+        let tally = tally(&self.evidence(id, Split::Test).await?.decide(rule), rule);
         let indices = tally.indices();
         Ok(IndicesReport {
             run: id,

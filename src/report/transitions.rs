@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Figure, Figures, Reports, RuleQuery, RunBrief, RunResults, evidence::Evidence, reports::brief};
 use crate::{
     analysis::{Agreement, Decision, McNemar, Transitions, interval::RESAMPLES, tally},
-    domain::{DecisionRule, Outcome, RunId, RunStatus},
+    domain::{DecisionRule, Outcome, RunId, RunStatus, Split},
     error::{Error, Result},
     store::{RunFilter, RunRow},
 };
@@ -100,7 +100,7 @@ impl Reports {
 
     async fn side(&self, run: RunRow, query: &TransitionsQuery) -> Result<Side> {
         let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
-        Ok(Side { rule, evidence: self.evidence(run.id).await?, run })
+        Ok(Side { rule, evidence: self.evidence(run.id, Split::Test).await?, run })
     }
 
     /// Succeeded runs whose test set is that of `run`, newest first; itself among them.

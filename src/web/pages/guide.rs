@@ -11,7 +11,7 @@ struct Endpoint {
     words: &'static str,
 }
 
-const ENDPOINTS: [Endpoint; 31] = [
+const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/api/v1/datasets", "All data sets."),
     endpoint("GET", "/api/v1/datasets/{name}", "One data set: funnel, counts per category and label, taxonomy."),
     endpoint(
@@ -105,5 +105,5 @@ impl GuidePage {
 
 pub async fn show(headers: HeaderMap) -> Page<GuidePage> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").to_owned();
-    Page(GuidePage { endpoints: &ENDPOINTS, host })
+    Page(GuidePage { endpoints: ENDPOINTS, host })
 }
