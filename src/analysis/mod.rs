@@ -4,8 +4,10 @@ pub mod decide;
 pub mod interval;
 pub mod paired;
 pub mod ranking;
+pub mod tune;
 
 pub use decide::{Decision, Truth, decide, decide_all, tally};
 pub use interval::{Estimate, Interval, bootstrap_if1, wilson};
 pub use paired::{Agreement, McNemar, McNemarMethod, Transitions};
 pub use ranking::{LabelCounts, Precisions, Ranking, average_precisions, label_counts};
+pub use tune::tune;

@@ -1,13 +1,13 @@
 //! Decision rules: from the fine scores of one image to the set of labels taken as predicted.
 
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{FineId, LabelSet};
 
 /// How a set of fine labels is taken from fine scores.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "kebab-case")]
 pub enum DecisionRule {
     /// The `k` highest scores. Ties: lower class index first.
@@ -19,6 +19,11 @@ pub enum DecisionRule {
     Threshold {
         /// The threshold θ on the sigmoid's probability.
         threshold: Threshold,
+    },
+    /// Every label whose probability exceeds its own threshold, strictly.
+    PerLabel {
+        /// θ_t of each fine label, in index order.
+        thresholds: Arc<[Threshold]>,
     },
 }
 
@@ -83,11 +88,12 @@ impl From<Threshold> for f64 {
 impl DecisionRule {
     /// The labels taken from `logits` (one fine logit per label). `true_count` is the number of true labels, which the
     /// oracle rule reads and the others ignore.
-    pub fn decide(self, logits: &[f32], true_count: usize) -> LabelSet {
+    pub fn decide(&self, logits: &[f32], true_count: usize) -> LabelSet {
         match self {
             Self::TopK { k: TopK::Oracle } => top_k(logits, true_count),
             Self::TopK { k: TopK::Fixed(k) } => top_k(logits, usize::from(k.get())),
-            Self::Threshold { threshold } => above(logits, threshold),
+            Self::Threshold { threshold } => above(logits, std::iter::repeat(threshold)),
+            Self::PerLabel { thresholds } => above(logits, thresholds.iter()),
         }
     }
 }
@@ -102,8 +108,9 @@ fn top_k(logits: &[f32], k: usize) -> LabelSet {
     order.into_iter().map(FineId).collect()
 }
 
-fn above(logits: &[f32], threshold: Threshold) -> LabelSet {
-    (0u16..).zip(logits).filter(|&(_, &logit)| sigmoid(logit) > threshold.get()).map(|(fine, _)| FineId(fine)).collect()
+fn above<'a>(logits: &[f32], thresholds: impl Iterator<Item = &'a Threshold>) -> LabelSet {
+    let labels = (0u16..).map(FineId).zip(logits).zip(thresholds);
+    labels.filter(|((_, logit), threshold)| sigmoid(**logit) > threshold.get()).map(|((fine, _), _)| fine).collect()
 }
 
 /// `1 / (1 + exp(-logit))` in float64, as the threshold rule reads it.
@@ -159,6 +166,13 @@ mod tests {
     }
 
     #[test]
+    fn each_label_has_its_own_threshold() {
+        // sigmoid(0) = 0.5, sigmoid(2) = 0.881, sigmoid(-1) = 0.269
+        let rule = DecisionRule::PerLabel { thresholds: [0.5, 0.88, 0.27, 0.2].map(Threshold).into() };
+        assert_eq!(rule.decide(&[0.0, 2.0, -1.0, -1.0], 0), set(&[1, 3]));
+    }
+
+    #[test]
     fn extreme_logits_stay_finite() {
         assert_eq!((sigmoid(1e4), sigmoid(-1e4)), (1.0, 0.0));
         assert_eq!(softmax(&[1e4, -1e4]), [1.0, 0.0]);
@@ -170,6 +184,10 @@ mod tests {
             (DecisionRule::TopK { k: TopK::Oracle }, r#"{"rule":"top-k","k":null}"#),
             (fixed(3), r#"{"rule":"top-k","k":3}"#),
             (DecisionRule::Threshold { threshold: Threshold::PAPER }, r#"{"rule":"threshold","threshold":0.7}"#),
+            (
+                DecisionRule::PerLabel { thresholds: [Threshold::PAPER, Threshold(0.25)].into() },
+                r#"{"rule":"per-label","thresholds":[0.7,0.25]}"#,
+            ),
         ] {
             assert_eq!(serde_json::to_string(&rule).unwrap(), json);
             assert_eq!(serde_json::from_str::<DecisionRule>(json).unwrap(), rule);

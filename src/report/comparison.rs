@@ -132,7 +132,7 @@ impl Cell {
         let tests = group.tests();
         Self {
             objective,
-            rule: group.newest().spec.own_rule().map(rule_words).unwrap_or_default(),
+            rule: group.newest().spec.own_rule().as_ref().map(rule_words).unwrap_or_default(),
             runs: group.ids(),
             counts: match tests.as_slice() {
                 [test] => test.counts,

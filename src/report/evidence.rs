@@ -23,7 +23,7 @@ impl Evidence {
     }
 
     /// What is decided for each image; `rule` as in [`decide_all`].
-    pub fn decide(&self, rule: Option<DecisionRule>) -> Vec<Decision> {
+    pub fn decide(&self, rule: Option<&DecisionRule>) -> Vec<Decision> {
         decide_all(&self.scores, self.truths(), rule)
     }
 }

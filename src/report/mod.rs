@@ -31,6 +31,7 @@ pub use outcomes::{OutcomeItem, OutcomePage, OutcomeQuery, ScoredLabel};
 pub use paper::{PaperRow, PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
 pub use reports::{IndicesQuery, Reports, RunQuery};
+pub(crate) use rule::rule_query;
 pub use rule::{RuleQuery, rule_words};
 pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults, SubmittedRun};
 pub use sweep::{SweepBrief, SweepCounts, SweepDetail, SweepItem, SweepLink, SweepMember, SweepQuery, SweepReport};

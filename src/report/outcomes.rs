@@ -132,12 +132,12 @@ pub(super) async fn page(reports: &Reports, id: RunId, query: &OutcomeQuery) -> 
         .map(|row| {
             let index = row_of(&scores, row.source_id)?;
             let predicted =
-                scores.fine_row(index).zip(rule).map(|(logits, rule)| rule.decide(logits, row.labels.len()));
+                scores.fine_row(index).zip(rule.as_ref()).map(|(logits, rule)| rule.decide(logits, row.labels.len()));
             Ok(item(row, &taxonomy, &scores, index, predicted))
         })
         .collect::<Result<_>>()?;
     Ok(OutcomePage {
-        rule: rule.map(rule_words),
+        rule: rule.as_ref().map(rule_words),
         counts: reports.store.tally(id, split).await?.and_then(|tally| tally.counts),
         total,
         fine_names: taxonomy.fine().iter().map(|label| label.name.clone()).collect(),

@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 use super::{
     Attempt, Comparison, DatasetBrief, DatasetReport, Listing, OutcomePage, OutcomeQuery, RunBrief, RunReport,
-    RunResults, outcomes, rule::RuleQuery, run::IndicesReport,
+    RunResults, outcomes, rule::rule_query, run::IndicesReport,
 };
 use crate::{
     analysis::{Precisions, tally},
-    domain::{RunId, RunStatus, Split, Tally},
+    domain::{RunId, RunStatus, Split, Tally, Threshold},
     error::{Error, Result},
     exchange::Scores,
     recent::Recent,
@@ -20,8 +20,8 @@ use crate::{
 
 /// How many score files are kept in memory; COCO's test scores are under a megabyte.
 const CACHED_SCORES: usize = 16;
-/// How many runs' average precisions are kept in memory: some kilobytes each.
-const CACHED_PRECISIONS: usize = 64;
+/// How many runs' average precisions and tuned thresholds are kept in memory: some kilobytes each.
+const CACHED_RUNS: usize = 64;
 
 /// Answers every question of pages and API from the store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Reports {
     scores: Recent<Arc<Scores>>,
     /// Average precisions by the run, whose scores never change.
     pub(super) precisions: Recent<Arc<Precisions>>,
+    /// Thresholds tuned on validation, by the run.
+    pub(super) thresholds: Recent<Arc<[Threshold]>>,
 }
 
 /// Which runs to list.
@@ -47,24 +49,24 @@ pub struct RunQuery {
     pub limit: Option<u32>,
 }
 
-/// A [`RuleQuery`] and `alpha=`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IndicesQuery {
-    /// `top-k` or `threshold`; by default the run's own rule.
-    pub rule: Option<String>,
-    /// Labels taken per image; without it, the oracle: as many as the image truly has.
-    pub k: Option<u16>,
-    /// θ; by default the run's.
-    pub threshold: Option<f64>,
-    /// α of `if_alpha` and β of `f_beta`; 1 by default.
-    pub alpha: Option<f64>,
+rule_query! {
+    /// A [`RuleQuery`](super::RuleQuery) and `alpha=`.
+    #[derive(Default)]
+    pub struct IndicesQuery {
+        /// α of `if_alpha` and β of `f_beta`; 1 by default.
+        pub alpha: Option<f64>,
+    }
 }
 
 impl Reports {
     /// Reports over `store`.
     pub fn new(store: Store) -> Self {
-        Self { store, scores: Recent::new(CACHED_SCORES), precisions: Recent::new(CACHED_PRECISIONS) }
+        Self {
+            store,
+            scores: Recent::new(CACHED_SCORES),
+            precisions: Recent::new(CACHED_RUNS),
+            thresholds: Recent::new(CACHED_RUNS),
+        }
     }
 
     /// The comparison of a data set's runs; `None` where there is no data set at all. Without a name: the data set of the
@@ -110,7 +112,7 @@ impl Reports {
             RunStatus::Queued => Some(self.store.queue_position(id).await?),
             RunStatus::Running | RunStatus::Succeeded | RunStatus::Failed | RunStatus::Canceled => None,
         };
-        let results = row.test.map(|test| RunResults::of(test, row.spec.own_rule()));
+        let results = row.test.map(|test| RunResults::of(test, row.spec.own_rule().as_ref()));
         Ok(RunReport {
             note: row.note.clone(),
             spec: row.spec.clone(),
@@ -140,8 +142,8 @@ impl Reports {
         if !(alpha > 0.0 && alpha <= 100.0) {
             return Err(Error::Invalid(format!("alpha: {alpha} is outside 0 (exclusive) to 100")));
         }
-        let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
-        let tally = tally(&self.evidence(id, Split::Test).await?.decide(rule), rule);
+        let rule = self.rule(&run, query).await?;
+        let tally = tally(&self.evidence(id, Split::Test).await?.decide(rule.as_ref()), rule.as_ref());
         let indices = tally.indices();
         Ok(IndicesReport {
             run: id,

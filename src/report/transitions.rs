@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Figure, Figures, Reports, RuleQuery, RunBrief, RunResults, evidence::Evidence, reports::brief};
+use super::{Figure, Figures, Reports, RunBrief, RunResults, evidence::Evidence, reports::brief, rule::rule_query};
 use crate::{
     analysis::{Agreement, Decision, McNemar, Transitions, interval::RESAMPLES, tally},
     domain::{DecisionRule, Outcome, RunId, RunStatus, Split},
@@ -13,20 +13,14 @@ use crate::{
 /// The same pair of runs always gets the same intervals.
 const BOOTSTRAP_SEED: u64 = 0;
 
-/// `a=ID&b=ID` and a [`RuleQuery`] for both.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TransitionsQuery {
-    /// Run A, from which differences count.
-    pub a: RunId,
-    /// Run B.
-    pub b: RunId,
-    /// `top-k` or `threshold`; by default each run's own rule.
-    pub rule: Option<String>,
-    /// Labels taken per image; without it, the oracle: as many as the image truly has.
-    pub k: Option<u16>,
-    /// θ; by default each run's.
-    pub threshold: Option<f64>,
+rule_query! {
+    /// `a=ID&b=ID` and a [`RuleQuery`](super::RuleQuery) for both.
+    pub struct TransitionsQuery {
+        /// Run A, from which differences count.
+        pub a: RunId,
+        /// Run B.
+        pub b: RunId,
+    }
 }
 
 /// `GET /api/v1/transitions`: two runs on the same test images.
@@ -99,7 +93,7 @@ impl Reports {
     }
 
     async fn side(&self, run: RunRow, query: &TransitionsQuery) -> Result<Side> {
-        let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
+        let rule = self.rule(&run, query).await?;
         Ok(Side { rule, evidence: self.evidence(run.id, Split::Test).await?, run })
     }
 
@@ -118,7 +112,7 @@ impl Reports {
 }
 
 fn report(a: Side, b: Side) -> TransitionsReport {
-    let (under_a, under_b) = (a.evidence.decide(a.rule), b.evidence.decide(b.rule));
+    let (under_a, under_b) = (a.evidence.decide(a.rule.as_ref()), b.evidence.decide(b.rule.as_ref()));
     let pairs = || under_a.iter().zip(&under_b);
     let category = Agreement::from_iter(pairs().map(|(a, b)| (a.coarse_correct, b.coarse_correct)));
     let outcomes: Option<Vec<_>> = pairs().map(|(a, b)| a.outcome().zip(b.outcome())).collect();
@@ -147,7 +141,8 @@ fn report(a: Side, b: Side) -> TransitionsReport {
 
 impl ComparedRun {
     fn of(side: Side, decisions: &[Decision]) -> Self {
-        Self { results: RunResults::of(tally(decisions, side.rule), side.rule), run: brief(side.run) }
+        let rule = side.rule.as_ref();
+        Self { results: RunResults::of(tally(decisions, rule), rule), run: brief(side.run) }
     }
 }
 

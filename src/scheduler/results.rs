@@ -39,7 +39,7 @@ pub(super) async fn outcomes(
         let artifact = find(kind).ok_or_else(|| Error::Invalid(format!("the worker left no {split} scores")))?;
         let truths = store.truths(run, split).await?;
         let path = directory.join(&artifact.path);
-        let sha256 = artifact.sha256.clone();
+        let (sha256, rule) = (artifact.sha256.clone(), rule.clone());
         let outcomes = tokio::task::spawn_blocking(move || of_split(split, rule, &path, &sha256, truths))
             .await
             .map_err(|error| Error::internal("outcomes were not computed", error))??;
@@ -83,11 +83,11 @@ fn of_split(
             Ok(Truth { fine, coarse: *coarse })
         })
         .collect::<Result<Vec<_>>>()?;
-    let decisions = decide_all(&scores, truths, rule);
+    let decisions = decide_all(&scores, truths, rule.as_ref());
     let rows = scores
         .image_ids
         .iter()
         .zip(&decisions)
         .map(|(id, decision)| (*id, decision.fine_correct, decision.coarse_correct, decision.coarse));
-    Ok(NewOutcomes { split, rows: rows.collect(), tally: tally(&decisions, rule) })
+    Ok(NewOutcomes { split, rows: rows.collect(), tally: tally(&decisions, rule.as_ref()) })
 }
