@@ -128,7 +128,7 @@ impl Reports {
             return Err(Error::Invalid(format!("run {id} is coarse-only: it has no scores of fine labels")));
         };
         let taxonomy = self.store.dataset(&run.dataset).await?.taxonomy;
-        let evidence = Arc::new(self.evidence(id, Split::Test).await?);
+        let evidence = self.evidence(id, Split::Test).await?;
         let counts = label_counts(&evidence.decide(Some(rule)), evidence.truths(), taxonomy.fine().len());
         let precisions = self.precisions(id, evidence.clone()).await?;
 

@@ -27,7 +27,9 @@ pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, Labe
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
-pub use outcomes::{OutcomeItem, OutcomePage, OutcomeQuery, ScoredLabel};
+pub use outcomes::{
+    ImageColumn, ImageReport, ImageSort, MissedLabel, OutcomeItem, OutcomePage, OutcomeQuery, OutcomeUnder, ScoredLabel,
+};
 pub use paper::{PaperRow, PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
 pub use reports::{IndicesQuery, Reports, RunQuery};
@@ -43,6 +45,8 @@ pub use crate::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// A part of a list, and where it goes on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Listing<T> {
@@ -50,4 +54,9 @@ pub struct Listing<T> {
     pub items: Vec<T>,
     /// To be passed as `cursor` for what follows; `null` at the end.
     pub next_cursor: Option<String>,
+}
+
+/// Computes on a thread that may take its time.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal("a report was not computed", error))
 }

@@ -85,21 +85,7 @@ impl GalleryPage {
     }
 
     fn address(&self, path: &str, outcome: Option<Outcome>, cursor: Option<&str>) -> String {
-        let OutcomeQuery { outcome: _, fine, coarse, other, other_outcome, split, cursor: _, limit } = &self.query;
-        let other = other.map(|run| run.to_string());
-        let limit = limit.map(|limit| limit.to_string());
-        text::address(
-            path,
-            &[
-                ("outcome", outcome.map(Outcome::code)),
-                ("fine", fine.as_deref()),
-                ("coarse", coarse.as_deref()),
-                ("other", other.as_deref()),
-                ("other_outcome", other_outcome.map(Outcome::code)),
-                ("split", split.map(Split::as_str)),
-                ("limit", limit.as_deref()),
-                ("cursor", cursor),
-            ],
-        )
+        let query = OutcomeQuery { outcome, cursor: cursor.map(str::to_owned), ..self.query.clone() };
+        text::address_of(path, &query)
     }
 }
