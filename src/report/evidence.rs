@@ -8,7 +8,7 @@ use crate::{
     domain::{DecisionRule, Judgements, RunId, Split},
     error::{Error, Result},
     exchange::{ScoreActivation, Scores},
-    store::{RunRow, Truths},
+    store::{DatasetRow, RunRow, Truths},
     worker::protocol::ArtifactKind,
 };
 
@@ -49,7 +49,8 @@ impl Reports {
             return Ok(known);
         }
         let artifact = self.store.artifact(run, kind).await?;
-        let truths = self.truths(&self.store.run(run).await?, split).await?;
+        let dataset = self.store.dataset(&self.store.run(run).await?.dataset).await?;
+        let truths = self.truths(&dataset, split).await?;
         let evidence = super::blocking(move || {
             let scores = Scores::read(&artifact.path, Some(&artifact.sha256))
                 .map_err(|error| Error::internal(format!("the scores of run {run} cannot be read"), error))?;
@@ -62,9 +63,8 @@ impl Reports {
         Ok(evidence)
     }
 
-    /// What is true of all images of a split of a run's data set.
-    pub(super) async fn truths(&self, run: &RunRow, split: Split) -> Result<Arc<Truths>> {
-        let dataset = self.store.dataset(&run.dataset).await?;
+    /// What is true of all images of a split of a data set.
+    pub(super) async fn truths(&self, dataset: &DatasetRow, split: Split) -> Result<Arc<Truths>> {
         // The number of a deleted data set can be given to another one.
         let key = format!("{} {} {}", dataset.id, dataset.created_at, split.is_test());
         if let Some(known) = self.truths.get(&key) {

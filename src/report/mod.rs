@@ -7,6 +7,7 @@ mod changes;
 mod comparison;
 mod curves;
 mod dataset;
+mod dataset_images;
 mod disk;
 mod evidence;
 mod figure;
@@ -24,6 +25,9 @@ pub use changes::{Changed, Position};
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
 pub use curves::{Along, Curve, CurvePoint, CurvesQuery, CurvesReport, MAX_CURVES, Measure};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
+pub use dataset_images::{
+    Agreement as RunAgreement, DatasetImage, DatasetImages, DatasetImagesQuery, DatasetSort, ShownRun,
+};
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::{Asked, OutcomeQuery};
 use crate::{
-    domain::{FineId, ImageId, LabelSet, Outcome, RunId, decision::softmax},
-    error::Result,
-    report::{Reports, RunBrief, reports::brief, rule::rule_words},
+    domain::{FineId, ImageId, Judgements, LabelSet, Outcome, RunId, Split, decision::softmax},
+    error::{Error, Result},
+    report::{Reports, RunBrief, ShownRun, reports::brief, rule::rule_words},
     store::ListedImage,
 };
 
@@ -119,9 +119,10 @@ impl Reports {
         .await?;
         let place = place?;
         let items = self.items(&asked, &[place.row]).await?;
-        let item = items.into_iter().next().ok_or_else(|| {
-            crate::error::Error::internal("an image was not listed", format!("image {image} of run {id}"))
-        })?;
+        let item = items
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::internal("an image was not listed", format!("image {image} of run {id}")))?;
         let brief = brief(asked.run.clone());
         let others = if asked.split.is_test() { self.others(&brief, place.row).await? } else { Vec::new() };
         let image_of = |row: usize| asked.evidence.truths.images[row];
@@ -144,13 +145,8 @@ impl Reports {
         let comparable = self.comparable(run).await?;
         for other in comparable.into_iter().filter(|other| other.id != run.id).take(MAX_RUNS) {
             let row_of = self.store.run(other.id).await?;
-            let judged = self.judgements(&row_of, crate::domain::Split::Test, row_of.spec.own_rule()).await?;
-            others.push(OutcomeUnder {
-                run: other.id,
-                name: other.name,
-                outcome: judged.outcome(row),
-                coarse_correct: judged.coarse_correct(row),
-            });
+            let judged = self.judgements(&row_of, Split::Test, row_of.spec.own_rule()).await?;
+            others.push(OutcomeUnder::of(&ShownRun { id: other.id, name: other.name }, &judged, row));
         }
         Ok(others)
     }
@@ -159,6 +155,17 @@ impl Reports {
         let images: Vec<ImageId> = rows.iter().map(|row| asked.evidence.truths.images[*row]).collect();
         let listed = self.store.listed(&images).await?;
         Ok(rows.iter().zip(listed).map(|(row, listed)| asked.item(*row, listed)).collect())
+    }
+}
+
+impl OutcomeUnder {
+    pub(in crate::report) fn of(run: &ShownRun, judged: &Judgements, row: usize) -> Self {
+        Self {
+            run: run.id,
+            name: run.name.clone(),
+            outcome: judged.outcome(row),
+            coarse_correct: judged.coarse_correct(row),
+        }
     }
 }
 

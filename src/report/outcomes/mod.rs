@@ -18,7 +18,7 @@ use super::{
     rule::rule_words,
 };
 use crate::{
-    domain::{CoarseId, Counts, DecisionRule, FineId, ImageId, Outcome, RunId, Split, Taxonomy},
+    domain::{CoarseId, Counts, DatasetId, DecisionRule, FineId, ImageId, Outcome, RunId, Split, Taxonomy},
     error::{Error, Result},
     store::RunRow,
 };
@@ -172,7 +172,7 @@ impl Reports {
             labels: query.min_labels.unwrap_or(0)..=query.max_labels.unwrap_or(usize::MAX),
             confidence: confidence(query)?,
             other,
-            among: self.annotated(&run, query).await?,
+            among: self.annotated(run.dataset_id, query.tag.as_deref(), query.noted).await?,
         };
         let evidence = self.evidence(id, split).await?;
         let selection = Selection {
@@ -205,6 +205,11 @@ impl Reports {
                 other.dataset, run.dataset
             )));
         }
+        if !split.is_test() && other.spec.seed != run.spec.seed {
+            return Err(Error::Invalid(format!(
+                "other: run {id} has another seed and so other validation images; compare the two on test"
+            )));
+        }
         let rule = RuleQuery { rule: query.other_rule.clone(), k: query.other_k, threshold: query.other_threshold };
         let rule = rule.resolve(&other.spec)?;
         if rule.is_none() {
@@ -215,13 +220,9 @@ impl Reports {
     }
 
     /// The images that tag and note leave; `None` for all.
-    async fn annotated(&self, run: &RunRow, query: &OutcomeQuery) -> Result<Option<HashSet<ImageId>>> {
-        self.annotated_in(run.dataset_id, query.tag.as_deref(), query.noted).await
-    }
-
-    pub(super) async fn annotated_in(
+    pub(super) async fn annotated(
         &self,
-        dataset: crate::domain::DatasetId,
+        dataset: DatasetId,
         tag: Option<&str>,
         noted: Option<bool>,
     ) -> Result<Option<HashSet<ImageId>>> {
