@@ -182,7 +182,10 @@ fn every_order_can_be_paged_and_walked_through(server: &TestServer) {
             None => assert_eq!(position + 1, listed.len()),
         }
     }
-    assert_eq!(attributes(&page, "a[rel=up]", "href"), [format!("/runs/{TOP_K}/images?{query}")]);
+    assert_eq!(
+        attributes(&page, "a[rel=up]", "href"),
+        [format!("/runs/{TOP_K}/images?{query}#image-{}", listed[listed.len() - 1])]
+    );
     // One that does not fit has no position, and its neighbours all the same.
     let right = outcomes(server, TOP_K, "correct=true")[0]["image"].clone();
     let report = get(server, &format!("runs/{TOP_K}/outcomes/{right}?{query}"));

@@ -205,9 +205,10 @@ impl ImagePage {
         self.image(&self.report.item.image)
     }
 
-    /// Where it was opened from, at its place.
+    /// The listing, at the image's place.
     fn gallery(&self) -> String {
-        self.address(&format!("/runs/{}/images", self.report.run.id))
+        let listing = self.address(&format!("/runs/{}/images", self.report.run.id));
+        format!("{listing}#image-{}", self.report.item.image)
     }
 
     fn json(&self) -> String {
