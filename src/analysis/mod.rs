@@ -3,11 +3,15 @@
 pub mod columns;
 pub mod decide;
 pub mod interval;
+pub mod intervention;
+pub mod lookup;
 pub mod paired;
 pub mod ranking;
 
 pub use columns::Columns;
 pub use decide::{Decision, Truth, decide, decide_all, tally};
 pub use interval::{Estimate, Interval, bootstrap_if1, wilson};
+pub use intervention::{Interventions, intervene};
+pub use lookup::{Reading, completeness, consistency, read_labels};
 pub use paired::{Agreement, McNemar, McNemarMethod, Transitions};
 pub use ranking::{LabelCounts, Precisions, Ranking, average_precisions, label_counts};

@@ -3,6 +3,7 @@
 //!
 //! No SQL and no candle: everything comes from the store's rows and score files.
 
+mod bottleneck;
 mod changes;
 mod comparison;
 mod curves;
@@ -11,6 +12,7 @@ mod dataset_images;
 mod disk;
 mod evidence;
 mod figure;
+mod head_weights;
 mod labels;
 mod outcomes;
 mod paper;
@@ -21,6 +23,9 @@ mod run;
 mod sweep;
 mod transitions;
 
+pub use bottleneck::{
+    BottleneckQuery, BottleneckReport, CompletenessReport, ConsistencyReport, InterventionReport, LookupReport,
+};
 pub use changes::{Changed, Position};
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
 pub use curves::{Along, Curve, CurvePoint, CurvesQuery, CurvesReport, MAX_CURVES, Measure};
@@ -30,6 +35,7 @@ pub use dataset_images::{
 };
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
+pub use head_weights::{CategoryWeights, HeadWeights, LabelWeight, LabelWeights};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
 pub use outcomes::{
     ImageColumn, ImageReport, ImageSort, MissedLabel, OutcomeItem, OutcomePage, OutcomeQuery, OutcomeUnder, ScoredLabel,

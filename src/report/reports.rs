@@ -9,7 +9,7 @@ use super::{
     rule::RuleQuery, run::IndicesReport,
 };
 use crate::{
-    analysis::{Columns, Precisions, tally},
+    analysis::{Columns, Interventions, Precisions, tally},
     domain::{Judgements, RunId, RunStatus, Split, Tally},
     error::{Error, Result},
     recent::Recent,
@@ -26,6 +26,8 @@ const CACHED_JUDGEMENTS: usize = 512;
 const CACHED_TRUTHS: usize = 8;
 /// How many runs' average precisions are kept in memory: some kilobytes each.
 const CACHED_PRECISIONS: usize = 64;
+/// How many runs' interventions are kept in memory: a kilobyte or two each.
+const CACHED_INTERVENTIONS: usize = 64;
 
 /// Answers every question of pages and API from the store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub struct Reports {
     pub(super) truths: Recent<Arc<Truths>>,
     /// Average precisions by the run, whose scores never change.
     pub(super) precisions: Recent<Arc<Precisions>>,
+    /// By the run.
+    pub(super) interventions: Recent<Arc<Interventions>>,
 }
 
 /// Which runs to list.
@@ -80,6 +84,7 @@ impl Reports {
             judgements: Recent::new(CACHED_JUDGEMENTS),
             truths: Recent::new(CACHED_TRUTHS),
             precisions: Recent::new(CACHED_PRECISIONS),
+            interventions: Recent::new(CACHED_INTERVENTIONS),
         }
     }
 

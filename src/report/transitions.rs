@@ -154,7 +154,7 @@ impl ComparedRun {
 }
 
 impl PairedTest {
-    fn of(images: Agreement) -> Self {
+    pub(super) fn of(images: Agreement) -> Self {
         Self { images, test: images.mcnemar() }
     }
 }

@@ -34,6 +34,7 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/outcomes", get(runs::outcomes))
         .route("/runs/{id}/outcomes/{image}", get(runs::image))
         .route("/runs/{id}/labels", get(runs::labels))
+        .route("/runs/{id}/bottleneck", get(runs::bottleneck))
         .route("/runs/{id}/log", get(runs::log))
         .route("/runs/{id}/events", get(runs::events_of_one))
         .route("/queue", get(queue::show))

@@ -3,6 +3,10 @@
 //! Colours are names of the style sheet's custom properties (`var(--…)`), which the browser looks up, so that a chart
 //! follows the theme.
 
+mod bottleneck;
+
+pub use bottleneck::{interventions, weights};
+
 use std::fmt;
 
 use askama::filters::HtmlSafe;

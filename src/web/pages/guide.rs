@@ -74,6 +74,11 @@ const ENDPOINTS: &[Endpoint] = &[
         "/api/v1/runs/{id}/labels?rule=&k=&threshold=&sort=",
         "Each fine label: average precision, precision, recall, F1; macro and micro means.",
     ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/bottleneck?rule=&k=&threshold=&coarse_only=",
+        "Whether its head reads labels as the taxonomy does: weights, interventions, lookup, consistency, completeness.",
+    ),
     endpoint("GET", "/api/v1/curves?run=&run=&measure=&x=", "One measure of several runs, epoch by epoch."),
     endpoint(
         "GET",

@@ -1,6 +1,7 @@
 //! Pages. Each module holds its page structs, whose fields are what the template of the same name shows, and handlers.
 
 mod annotations;
+mod bottleneck;
 mod comparison;
 mod curves;
 mod dataset_images;
@@ -47,6 +48,7 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/images", get(gallery::show))
         .route("/runs/{id}/images/{image}", get(gallery::one))
         .route("/runs/{id}/labels", get(labels::show))
+        .route("/runs/{id}/bottleneck", get(bottleneck::show))
         .route("/curves", get(curves::show))
         .route("/sweeps", get(sweeps::list))
         .route("/sweeps/{id}", get(sweeps::show))
