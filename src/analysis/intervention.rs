@@ -191,11 +191,12 @@ impl Image {
             self.error[group] += change.abs();
             self.doubt[group] = self.doubt[group].min(f64::from(logits[label]).abs());
             let changes = &mut self.change[group * categories..][..categories];
-            for (category, weight) in weights.iter().enumerate() {
-                changes[category] += weight * change;
-                self.corrected[category] += weight * target;
-                self.sum[category] += weight * input;
-                self.scale[category] += (weight * input).abs();
+            let sums = self.corrected.iter_mut().zip(&mut self.sum).zip(&mut self.scale);
+            for ((weight, added), ((corrected, sum), scale)) in weights.iter().zip(changes).zip(sums) {
+                *added += weight * change;
+                *corrected += weight * target;
+                *sum += weight * input;
+                *scale += (weight * input).abs();
             }
         }
     }
