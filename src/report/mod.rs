@@ -18,6 +18,7 @@ mod prediction;
 mod reports;
 mod rule;
 mod run;
+mod sort;
 mod sweep;
 mod transitions;
 
@@ -26,19 +27,20 @@ pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
 pub use curves::{Along, Curve, CurvePoint, CurvesQuery, CurvesReport, MAX_CURVES, Measure};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
 pub use dataset_images::{
-    Agreement as RunAgreement, DatasetImage, DatasetImages, DatasetImagesQuery, DatasetSort, ShownRun,
+    Agreement as RunAgreement, DatasetColumn, DatasetImage, DatasetImages, DatasetImagesQuery, ShownRun,
 };
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
 pub use outcomes::{
-    ImageColumn, ImageReport, ImageSort, MissedLabel, OutcomeItem, OutcomePage, OutcomeQuery, OutcomeUnder, ScoredLabel,
+    ImageColumn, ImageReport, MissedLabel, OutcomeItem, OutcomePage, OutcomeQuery, OutcomeUnder, ScoredLabel,
 };
 pub use paper::{PaperRow, PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
 pub use reports::{IndicesQuery, Reports, RunQuery};
 pub use rule::{RuleQuery, rule_words};
 pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults, SubmittedRun};
+pub use sort::{Column, Sort};
 pub use sweep::{SweepBrief, SweepCounts, SweepDetail, SweepItem, SweepLink, SweepMember, SweepQuery, SweepReport};
 pub use transitions::{ComparedRun, PairedTest, TransitionsQuery, TransitionsReport};
 
