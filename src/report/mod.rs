@@ -23,7 +23,7 @@ mod sweep;
 mod transitions;
 
 pub use changes::{Changed, Position};
-pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
+pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, Difference, GroupChoice};
 pub use curves::{Along, Curve, CurvePoint, CurvesQuery, CurvesReport, MAX_CURVES, Measure};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
 pub use dataset_images::{

@@ -95,8 +95,10 @@ fn another_rule_is_applied_to_both(server: &TestServer) {
         assert_eq!(report[side]["results"]["counts"], indices["counts"]);
         assert_eq!(report[side]["results"]["rule"], "top-k, k = 1");
     }
-    // Galleries know each run's own rule alone.
-    assert!(attributes(&server.page(&format!("/{query}")), "table.transitions a", "href").is_empty());
+    // Galleries follow.
+    let links = attributes(&server.page(&format!("/{query}")), "table.transitions a", "href");
+    let images: usize = links.iter().map(|link| attributes(&server.page(link), "li.card", "id").len()).sum();
+    assert_eq!(images, 24, "{links:?}");
 }
 
 fn a_coarse_only_run_is_compared_by_category_alone(server: &TestServer) {

@@ -203,15 +203,7 @@ pub fn categories(categories: &[CategoryCount]) -> Chart {
 
 /// Figures of run B minus those of run A, with their intervals.
 pub fn differences(report: &TransitionsReport) -> Chart {
-    let of = &report.differences;
-    let rows = [
-        ("IA", of.ia),
-        ("IP", of.ip),
-        ("IR", of.ir),
-        ("IF1", of.if1),
-        ("coarse accuracy", of.coarse_accuracy),
-        ("fine exact match", of.fine_exact_match),
-    ];
+    let rows = report.differences.named();
     let rows: Vec<_> = rows.into_iter().filter(|(_, figure)| figure.value.is_some()).collect();
     let title = format!("run {} minus run {}", report.b.run.id, report.a.run.id);
     let axis = axis().title(title).zero_line(true).zero_line_color("var(--strong-line)");
