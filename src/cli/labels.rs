@@ -52,16 +52,17 @@ fn text(report: &LabelsReport) -> String {
     ])
     .indented(2);
     for label in &report.labels {
-        let figure = &label.average_precision;
+        let figures = &label.figures;
+        let figure = &figures.average_precision;
         table.row([
             label.name.clone(),
             label.category.clone().unwrap_or_else(|| "public".into()),
-            count(label.support),
+            count(figures.support),
             number(figure.value),
             interval(figure),
-            number(label.precision.value),
-            number(label.recall.value),
-            number(label.f1),
+            number(figures.precision.value),
+            number(figures.recall.value),
+            number(figures.f1),
         ]);
     }
     for (name, LabelMeans { average_precision: figure, precision, recall, f1 }) in

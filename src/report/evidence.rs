@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Reports;
 use crate::{
-    analysis::{Decision, Truth, decide_all},
+    analysis::{Decision, Truth, decide, decide_all},
     domain::{CoarseId, DecisionRule, LabelSet, RunId, Split},
     error::{Error, Result},
     exchange::Scores,
@@ -20,6 +20,17 @@ impl Evidence {
     /// One for each row of the scores.
     pub fn truths(&self) -> impl Iterator<Item = Truth<'_>> {
         self.truths.iter().map(|(_, fine, coarse)| Truth { fine, coarse: *coarse })
+    }
+
+    /// What is true of the image in one row of the scores.
+    pub fn truth(&self, row: usize) -> Truth<'_> {
+        let (_, fine, coarse) = &self.truths[row];
+        Truth { fine, coarse: *coarse }
+    }
+
+    /// What is decided for the image in one row; `rule` as in [`decide_all`].
+    pub fn decision(&self, row: usize, rule: Option<DecisionRule>) -> Decision {
+        decide(self.scores.fine_row(row).zip(rule), self.scores.coarse_row(row), self.truth(row))
     }
 
     /// What is decided for each image; `rule` as in [`decide_all`].

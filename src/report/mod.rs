@@ -3,13 +3,17 @@
 //!
 //! No SQL and no candle: everything comes from the store's rows and score files.
 
+mod categories;
+mod category;
 mod changes;
+mod class;
 mod comparison;
 mod curves;
 mod dataset;
 mod disk;
 mod evidence;
 mod figure;
+mod label;
 mod labels;
 mod outcomes;
 mod paper;
@@ -20,12 +24,16 @@ mod run;
 mod sweep;
 mod transitions;
 
+pub use categories::{CategoriesReport, CategoryFigures};
+pub use category::{CategoryEvidence, CategoryReport, ConfusedCategory, LabelEvidence, MeanContribution};
 pub use changes::{Changed, Position};
+pub use class::{CalibrationBin, CalibrationReport, ClassFigures, PrecisionRecall, WrongImage};
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
 pub use curves::{Along, Curve, CurvePoint, CurvesQuery, CurvesReport, MAX_CURVES, Measure};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
+pub use label::{CompanionLabel, CompanionList, LabelReport};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
 pub use outcomes::{OutcomeItem, OutcomePage, OutcomeQuery, ScoredLabel};
 pub use paper::{PaperRow, PaperTable, paper_tables};

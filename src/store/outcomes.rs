@@ -102,6 +102,23 @@ impl Store {
             .collect()
     }
 
+    /// Some images of a split of the run's data set, by their ids in the source: number, id in the source, file name.
+    pub async fn images_of(&self, run: RunId, split: Split, ids: &[i64]) -> Result<Vec<(ImageId, i64, String)>> {
+        let (split, ids) = (split.of_dataset(), to_json(&ids)?);
+        let rows = sqlx::query!(
+            "select image.id, image.source_id, image.file_name
+             from run
+             join image on image.dataset_id = run.dataset_id and image.split = ?
+             where run.id = ? and image.source_id in (select value from json_each(?))",
+            split,
+            run.0,
+            ids
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        Ok(rows.into_iter().map(|row| (ImageId(row.id), row.source_id, row.file_name)).collect())
+    }
+
     /// Outcomes in the order of the images, and how many match in all.
     pub async fn outcomes(&self, run: RunId, filter: &OutcomeFilter) -> Result<(u64, Vec<OutcomeRow>)> {
         let split = filter.split.as_str();

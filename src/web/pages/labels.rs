@@ -73,6 +73,10 @@ impl LabelsPage {
         self.address(&format!("/api/v1/runs/{}/labels", self.report.run.id), self.query.sort)
     }
 
+    fn label(&self, name: &str) -> String {
+        self.address(&format!("{}/{}", self.path(), text::encoded(name)), None)
+    }
+
     fn path(&self) -> String {
         format!("/runs/{}/labels", self.report.run.id)
     }

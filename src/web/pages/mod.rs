@@ -1,11 +1,14 @@
 //! Pages. Each module holds its page structs, whose fields are what the template of the same name shows, and handlers.
 
+mod categories;
+mod classes;
 mod comparison;
 mod curves;
 mod datasets;
 mod gallery;
 mod guide;
 mod images;
+mod label;
 mod labels;
 mod predict;
 mod run;
@@ -44,6 +47,9 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/delete", post(run::delete))
         .route("/runs/{id}/images", get(gallery::show))
         .route("/runs/{id}/labels", get(labels::show))
+        .route("/runs/{id}/labels/{fine}", get(label::show))
+        .route("/runs/{id}/categories", get(categories::list))
+        .route("/runs/{id}/categories/{coarse}", get(categories::show))
         .route("/curves", get(curves::show))
         .route("/sweeps", get(sweeps::list))
         .route("/sweeps/{id}", get(sweeps::show))
