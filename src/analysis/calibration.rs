@@ -72,7 +72,9 @@ mod tests {
 
     #[test]
     fn an_edge_belongs_to_the_bin_below_and_0_to_the_first() {
-        for (probability, bin) in [(0.0, 0), (1e-9, 0), (1.0 / 15.0, 0), (0.2, 2), (0.2 + 1e-9, 3), (0.8, 11), (1.0, 14)] {
+        for (probability, bin) in
+            [(0.0, 0), (1e-9, 0), (1.0 / 15.0, 0), (0.2, 2), (0.2 + 1e-9, 3), (0.8, 11), (1.0, 14)]
+        {
             let found = Calibration::of([(probability, true)]).bins.iter().position(|bin| bin.images == 1);
             assert_eq!(found, Some(bin), "{probability}");
         }

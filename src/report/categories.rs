@@ -9,9 +9,7 @@ use super::{
     labels::BOOTSTRAP_SEED, reports::brief, rule::rule_words,
 };
 use crate::{
-    analysis::{
-        Calibration, Confusion, LabelCounts, Precisions, Ranking, affordable_resamples, average_precisions,
-    },
+    analysis::{Calibration, Confusion, LabelCounts, Precisions, Ranking, affordable_resamples, average_precisions},
     domain::{
         CoarseId, Counts, DecisionRule, RunId, Split, Taxonomy,
         decision::{arg_max, softmax_into},
@@ -157,16 +155,12 @@ impl CategoriesQuestion {
             categories: ids()
                 .map(|category| CategoryFigures {
                     name: taxonomy.coarse_name(category).to_owned(),
-                    figures: ClassFigures::of(
-                        counts[category.index()],
-                        precisions.each[category.index()].into(),
-                    ),
+                    figures: ClassFigures::of(counts[category.index()], precisions.each[category.index()].into()),
                     counts: outcomes.as_ref().map(|outcomes| outcomes[category.index()]),
                 })
                 .collect(),
-            confusion: (counts.len() <= MATRIX).then(|| {
-                ids().map(|truth| ids().map(|predicted| confusion.get(truth, predicted)).collect()).collect()
-            }),
+            confusion: (counts.len() <= MATRIX)
+                .then(|| ids().map(|truth| ids().map(|predicted| confusion.get(truth, predicted)).collect()).collect()),
             run: brief(run),
         }
     }

@@ -185,10 +185,7 @@ impl CategoryEvidence {
     fn of(fine: &FineScores, category: CoarseId, said: &[Said], taxonomy: &Taxonomy) -> Self {
         let rows = |of: fn(&Said) -> bool| said.iter().filter(move |said| of(said)).map(|said| said.row);
         let (predicted, missed) = (|| rows(|said| said.predicted), || rows(|said| said.truly && !said.predicted));
-        let means = [
-            mean_contributions(fine, category, predicted()),
-            mean_contributions(fine, category, missed()),
-        ];
+        let means = [mean_contributions(fine, category, predicted()), mean_contributions(fine, category, missed())];
         let mean = |of: &dyn Fn(&[f64]) -> f64| {
             let [predicted, missed] = [&means[0], &means[1]].map(|mean| mean.as_deref().map(of));
             MeanContribution { predicted, missed }

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::{Figure, Reports, evidence::Evidence};
 use crate::{
     analysis::{Calibration, LabelCounts, PrPoint, calibration::Bin, pr_curve},
-    domain::{DecisionRule, FineId, ImageId, Outcome, RunId, Split, Taxonomy, decision::{sigmoid, softmax_into}},
+    domain::{
+        DecisionRule, FineId, ImageId, Outcome, RunId, Split, Taxonomy,
+        decision::{sigmoid, softmax_into},
+    },
     error::{Error, Result},
     exchange::{FineScores, ScoreActivation},
 };

@@ -9,7 +9,10 @@ use super::{
     rule::rule_words,
 };
 use crate::{
-    analysis::{Estimate, LabelCounts, Precisions, Ranking, affordable_resamples, average_precisions, label_counts, ranking::mean},
+    analysis::{
+        Estimate, LabelCounts, Precisions, Ranking, affordable_resamples, average_precisions, label_counts,
+        ranking::mean,
+    },
     domain::{DecisionRule, FineId, RunId, Split},
     error::{Error, Result},
     exchange::FineScores,

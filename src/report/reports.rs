@@ -20,8 +20,8 @@ use crate::{
 
 /// How many score files are kept in memory; COCO's test scores are under a megabyte.
 const CACHED_SCORES: usize = 16;
-/// How many runs' average precisions are kept in memory: some kilobytes each.
-const CACHED_PRECISIONS: usize = 64;
+/// How many runs' average precisions, of labels and of categories, are kept in memory: some kilobytes each.
+const CACHED_PRECISIONS: usize = 128;
 
 /// Answers every question of pages and API from the store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct Reports {
     pub(super) store: Store,
     /// Score files by the hash of their content.
     scores: Recent<Arc<Scores>>,
-    /// Average precisions by the run, whose scores never change.
+    /// Average precisions by the run, whose scores never change, and what is ranked.
     pub(super) precisions: Recent<Arc<Precisions>>,
 }
 

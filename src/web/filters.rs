@@ -271,7 +271,10 @@ mod tests {
         assert_eq!(differences, ["+0.012", "−0.300", "0.000", "–"]);
         assert_eq!((p_value(0.0341), p_value(0.0004)), ("0.034".into(), "<\u{202f}0.001".into()));
         assert_eq!((probability(0.001), probability(0.0)), ("<\u{202f}0.01".into(), "0.00".into()));
-        assert_eq!((times(3.214), times(0.046), times(13.7)), ("3.21\u{202f}×".into(), "0.05\u{202f}×".into(), "14\u{202f}×".into()));
+        assert_eq!(
+            (times(3.214), times(0.046), times(13.7)),
+            ("3.21\u{202f}×".into(), "0.05\u{202f}×".into(), "14\u{202f}×".into())
+        );
         assert_eq!((width(1.0, 8.0), width(1.0, 0.0)), ("12.50%".into(), "0.00%".into()));
     }
 

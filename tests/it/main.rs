@@ -9,6 +9,7 @@ mod events;
 mod experiment;
 mod faults;
 mod journey;
+mod label;
 mod pages;
 mod queue;
 mod reports;

@@ -21,9 +21,7 @@ use plotly::{
 };
 
 use super::filters;
-use crate::report::{
-    Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, TransitionsReport,
-};
+use crate::report::{Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, TransitionsReport};
 
 /// A line of more points than this is drawn by every n-th of them.
 const MAX_POINTS: usize = 1000;

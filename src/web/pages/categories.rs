@@ -69,9 +69,10 @@ pub async fn show(
     Query(query): Query<RuleQuery>,
 ) -> Result<Page<CategoryPage>, Problem> {
     let report = reports.category(run, &name, &query).await?;
-    let means = report.evidence.iter().flat_map(|evidence| {
-        evidence.labels.iter().map(|label| label.mean).chain([evidence.others, evidence.logit])
-    });
+    let means = report
+        .evidence
+        .iter()
+        .flat_map(|evidence| evidence.labels.iter().map(|label| label.mean).chain([evidence.others]));
     let sizes = means.flat_map(|mean| [mean.predicted, mean.missed]).flatten().map(f64::abs);
     Ok(Page(CategoryPage {
         links: Links { run, query },

@@ -30,6 +30,11 @@ impl Links {
         self.to("images", &[(filter, value)])
     }
 
+    /// The images that fit a filter, the most wrong first.
+    pub fn worst(&self, filter: &str, value: &str) -> String {
+        self.to("images", &[(filter, value), ("sort", "-loss")])
+    }
+
     /// The images of a category that were taken for one.
     pub fn confused(&self, truth: &str, predicted: &str) -> String {
         self.to("images", &[("coarse", truth), ("predicted_coarse", predicted)])

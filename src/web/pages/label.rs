@@ -50,23 +50,30 @@ impl LabelPage {
         "runs"
     }
 
+    /// The rule's threshold on the curve: that of a softmax run is on another probability.
     fn threshold(&self) -> String {
-        self.report.threshold.map_or_else(|| text::UNDEFINED.into(), |threshold| format!("> {threshold}"))
+        let threshold = self.report.threshold.filter(|_| self.report.calibration.is_some());
+        threshold.map_or_else(|| text::UNDEFINED.into(), |threshold| format!("> {threshold}"))
     }
 
     /// Where the run's point lies: a rule need not be a threshold on the curve.
     fn point(&self) -> String {
+        if self.report.label.figures.predicted == 0 {
+            return "The rule takes it in no image, so its precision is undefined, and the curve has no point of the run.".into();
+        }
         match (self.report.threshold, &self.report.calibration) {
             (Some(threshold), Some(_)) => {
-                format!("The rule takes it where p > {threshold}: that is the diamond, on the curve.")
+                format!("The rule takes it where p > {threshold}: the diamond, what the run says, lies on the curve.")
             }
             (Some(threshold), None) => format!(
                 "The rule takes it where the sigmoid of its logit exceeds {threshold}; the curve goes by the softmax’s \
-                 probability, so the diamond, what the rule says, may lie off it."
+                 probability, so the diamond, what the run says, may lie off it."
             ),
-            (None, _) => "The rule takes the most probable labels of each image, whatever their probability, so there is no \
-                          threshold, and the diamond, what the rule says, may lie off the curve."
-                .into(),
+            (None, _) => {
+                "The rule takes the most probable labels of each image, whatever their probability, so there is no \
+                          threshold, and the diamond, what the run says, may lie off the curve."
+                    .into()
+            }
         }
     }
 

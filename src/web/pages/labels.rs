@@ -94,3 +94,33 @@ impl LabelsPage {
         text::address(path, &query)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fewer_resamples_or_none_are_said() {
+        let page = |resamples: usize| {
+            let none = json!({"value": null, "low": null, "high": null, "spread": null});
+            let means = json!({"average_precision": none, "precision": null, "recall": null, "f1": null});
+            let report = json!({
+                "run": {"id": 7, "name": "a run", "tags": [], "status": "succeeded", "dataset": "d", "drawn": false,
+                    "backbone": "resnet-tiny", "objective": "sigmoid-threshold", "progress": null, "ia": null,
+                    "coarse_accuracy": null, "error": null, "submitted_at": "2026-01-01T00:00:00Z", "started_at": null,
+                    "finished_at": null},
+                "rule": {"rule": "threshold", "threshold": 0.7}, "rule_words": "p > 0.7", "images": 100_000,
+                "resamples": resamples, "supported": 0, "never_predicted": 0, "macro_mean": means, "micro_mean": means,
+                "labels": []
+            });
+            let report = serde_json::from_value(report).unwrap();
+            LabelsPage { query: LabelsQuery::default(), report, chart: chart::labels(&[]) }.render().unwrap()
+        };
+        assert!(page(10_000).contains("a percentile bootstrap of 10\u{202f}000 resamples. They"));
+        assert!(page(1_250).contains("of 1\u{202f}250 resamples, fewer than the usual 10\u{202f}000 because"));
+        assert!(page(0).contains("average precision has none here, as resampling so many images would take minutes."));
+        assert!(!page(0).contains("bootstrap of"));
+    }
+}
