@@ -1,6 +1,7 @@
 //! Statistics of stored scores and outcomes. Pure: slices in, numbers out.
 
 pub mod calibration;
+pub mod columns;
 pub mod confusion;
 pub mod contribution;
 pub mod decide;
@@ -10,6 +11,7 @@ pub mod pr_curve;
 pub mod ranking;
 
 pub use calibration::Calibration;
+pub use columns::Columns;
 pub use confusion::{Companions, Confusion};
 pub use contribution::mean_contributions;
 pub use decide::{Decision, Truth, decide, decide_all, tally};

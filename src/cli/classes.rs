@@ -212,16 +212,16 @@ fn wrong(what: &str, images: &[WrongImage]) -> String {
     let mut table =
         Table::new(&[("image", Align::Left), ("p", Align::Right), ("truly", Align::Left), ("said", Align::Left)])
             .indented(2);
-    for image in images {
-        let said = image.predicted_fine.as_ref().map_or_else(String::new, |said| match said.as_slice() {
+    for WrongImage { probability, item } in images {
+        let said = item.predicted_fine.as_ref().map_or_else(String::new, |said| match said.as_slice() {
             [] => "no label ".into(),
-            said => format!("{} ", said.join(", ")),
+            said => format!("{} ", Vec::from_iter(said.iter().map(|label| label.name.as_str())).join(", ")),
         });
         table.row([
-            image.file_name.clone(),
-            number(Some(image.probability)),
-            format!("{} ({})", image.true_fine.join(", "), image.true_coarse),
-            format!("{said}({})", image.predicted_coarse),
+            item.file_name.clone(),
+            number(Some(*probability)),
+            format!("{} ({})", item.true_fine.join(", "), item.true_coarse),
+            format!("{said}({})", item.predicted_coarse),
         ]);
     }
     format!("\n{what}\n{}", table.render())

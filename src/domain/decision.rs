@@ -90,6 +90,21 @@ impl DecisionRule {
             Self::Threshold { threshold } => above(logits, threshold),
         }
     }
+
+    /// Whether [`decide`](Self::decide) takes `label`.
+    pub fn takes(self, logits: &[f32], true_count: usize, label: FineId) -> bool {
+        let among_first = |k: usize| {
+            let own = logits[label.index()];
+            let goes_before =
+                |&(other, logit): &(usize, &f32)| logit.total_cmp(&own).then(label.index().cmp(&other)).is_gt();
+            logits.iter().enumerate().filter(goes_before).count() < k
+        };
+        match self {
+            Self::TopK { k: TopK::Oracle } => among_first(true_count),
+            Self::TopK { k: TopK::Fixed(k) } => among_first(usize::from(k.get())),
+            Self::Threshold { threshold } => sigmoid(logits[label.index()]) > threshold.get(),
+        }
+    }
 }
 
 fn top_k(logits: &[f32], k: usize) -> LabelSet {
@@ -166,6 +181,21 @@ mod tests {
         let rule = DecisionRule::Threshold { threshold: Threshold(0.5) };
         assert_eq!(rule.decide(&[0.0, 1e-3, -1.0], 0), set(&[1]));
         assert!(Threshold::new(1.01).is_none() && Threshold::new(f64::NAN).is_none());
+    }
+
+    #[test]
+    fn a_label_is_taken_if_it_is_in_the_set() {
+        let logits = [1.0, 3.0, -0.0, 0.0, 3.0, -2.0, 0.0];
+        let threshold = DecisionRule::Threshold { threshold: Threshold(0.5) };
+        let top_k = (1..9).map(fixed).chain([DecisionRule::TopK { k: TopK::Oracle }, threshold]);
+        for rule in top_k {
+            for true_count in 0..4 {
+                let set = rule.decide(&logits, true_count);
+                for label in (0..7).map(FineId) {
+                    assert_eq!(rule.takes(&logits, true_count, label), set.contains(label), "{rule:?} {label}");
+                }
+            }
+        }
     }
 
     #[test]

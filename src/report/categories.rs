@@ -11,10 +11,10 @@ use super::{
 use crate::{
     analysis::{Calibration, Confusion, LabelCounts, Precisions, Ranking, affordable_resamples, average_precisions},
     domain::{
-        CoarseId, Counts, DecisionRule, RunId, Split, Taxonomy,
+        CoarseId, Counts, DecisionRule, Judgements, RunId, Split, Taxonomy,
         decision::{arg_max, softmax_into},
     },
-    error::{Error, Result},
+    error::Result,
     exchange::Scores,
     store::RunRow,
 };
@@ -78,6 +78,7 @@ pub(super) struct CategoriesQuestion {
     pub rule: Option<DecisionRule>,
     pub taxonomy: Taxonomy,
     pub evidence: Arc<Evidence>,
+    pub judgements: Arc<Judgements>,
     pub precisions: Arc<Precisions>,
 }
 
@@ -86,18 +87,17 @@ impl Reports {
     pub async fn categories(&self, id: RunId, query: &RuleQuery) -> Result<CategoriesReport> {
         let run = self.succeeded(id).await?;
         let question = self.categories_question(run, query).await?;
-        tokio::task::spawn_blocking(move || question.answer())
-            .await
-            .map_err(|error| Error::internal("categories were not looked at", error))
+        super::blocking(move || question.answer()).await
     }
 
     pub(super) async fn categories_question(&self, run: RunRow, query: &RuleQuery) -> Result<CategoriesQuestion> {
         let rule = query.resolve(&run.spec)?;
         let taxonomy = self.store.dataset(&run.dataset).await?.taxonomy;
-        let evidence = Arc::new(self.evidence(run.id, Split::Test).await?);
+        let evidence = self.evidence(run.id, Split::Test).await?;
+        let judgements = self.judgements(&run, Split::Test, rule).await?;
         let rank = |evidence: &Evidence| Some(rank(evidence));
         let precisions = self.kept_precisions(format!("{} categories", run.id), evidence.clone(), rank).await?;
-        Ok(CategoriesQuestion { run, rule, taxonomy, evidence, precisions })
+        Ok(CategoriesQuestion { run, rule, taxonomy, evidence, judgements, precisions })
     }
 }
 
@@ -131,12 +131,24 @@ impl CoarseSaid {
 }
 
 impl CategoriesQuestion {
+    /// Outcomes of each category's images; `None` for a coarse-only run.
+    pub fn outcomes(&self) -> Option<Vec<Counts>> {
+        self.rule?;
+        let mut counts = vec![Counts::default(); self.taxonomy.coarse().len()];
+        for (row, truth) in self.evidence.truths().enumerate() {
+            if let Some(outcome) = self.judgements.outcome(row) {
+                counts[truth.coarse.index()] += outcome;
+            }
+        }
+        Some(counts)
+    }
+
     fn answer(self) -> CategoriesReport {
-        let Self { run, rule, taxonomy, evidence, precisions } = self;
-        let said = CoarseSaid::from(&*evidence.scores);
+        let outcomes = self.outcomes();
+        let Self { run, rule, taxonomy, evidence, precisions, .. } = self;
+        let said = CoarseSaid::from(&evidence.scores);
         let pairs = || evidence.truths().map(|truth| truth.coarse).zip(said.predicted.iter().copied());
         let confusion: Confusion = pairs().collect();
-        let outcomes = outcomes(&evidence, rule, taxonomy.coarse().len());
         let ids = || (0u16..).map(CoarseId).take(taxonomy.coarse().len());
         let counts: Vec<LabelCounts> = ids().map(|category| confusion.counts(category)).collect();
         let supported = || counts.iter().copied().filter(|counts| counts.support > 0);
@@ -166,20 +178,8 @@ impl CategoriesQuestion {
     }
 }
 
-/// Outcomes of each category's images; `None` for a coarse-only run.
-pub(super) fn outcomes(evidence: &Evidence, rule: Option<DecisionRule>, categories: usize) -> Option<Vec<Counts>> {
-    let decisions = evidence.decide(Some(rule?));
-    let mut counts = vec![Counts::default(); categories];
-    for (decision, truth) in decisions.iter().zip(evidence.truths()) {
-        if let Some(outcome) = decision.outcome() {
-            counts[truth.coarse.index()] += outcome;
-        }
-    }
-    Some(counts)
-}
-
 fn rank(evidence: &Evidence) -> Precisions {
-    let said = CoarseSaid::from(&*evidence.scores);
+    let said = CoarseSaid::from(&evidence.scores);
     let ranking = |category: CoarseId| {
         let items = said.of(category).zip(evidence.truths()).enumerate();
         Ranking::of(items.map(|(image, (probability, truth))| (probability, image, truth.coarse == category)))

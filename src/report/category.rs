@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CalibrationReport, CategoryFigures, ClassFigures, PrecisionRecall, Reports, RuleQuery, RunBrief, WrongImage,
-    categories::{CategoriesQuestion, CoarseSaid, outcomes},
+    categories::{CategoriesQuestion, CoarseSaid},
     class::{Said, Worst},
     reports::brief,
     rule::rule_words,
@@ -111,12 +111,9 @@ impl Reports {
             let dataset = &question.run.dataset;
             return Err(Error::NotFound(format!("the data set “{dataset}” of run {id} has no category “{name}”")));
         };
-        let (rule, evidence, taxonomy) = (question.rule, question.evidence.clone(), question.taxonomy.clone());
-        let (mut report, worst) = tokio::task::spawn_blocking(move || question.answer_of(category))
-            .await
-            .map_err(|error| Error::internal("a category was not looked at", error))?;
-        report.missed = self.wrong_images(id, &evidence, rule, &taxonomy, &worst.missed).await?;
-        report.extra = self.wrong_images(id, &evidence, rule, &taxonomy, &worst.extra).await?;
+        let (mut report, worst) = super::blocking(move || question.answer_of(category)).await?;
+        report.missed = self.wrong_images(id, query, &worst.missed).await?;
+        report.extra = self.wrong_images(id, query, &worst.extra).await?;
         Ok(report)
     }
 }
@@ -124,8 +121,9 @@ impl Reports {
 impl CategoriesQuestion {
     /// Everything but the errors' images.
     fn answer_of(self, category: CoarseId) -> (CategoryReport, Worst) {
-        let Self { run, rule, taxonomy, evidence, precisions } = self;
-        let coarse = CoarseSaid::from(&*evidence.scores);
+        let outcomes = self.outcomes();
+        let Self { run, rule, taxonomy, evidence, precisions, .. } = self;
+        let coarse = CoarseSaid::from(&evidence.scores);
         let images = evidence.truths().zip(coarse.of(category)).zip(&coarse.predicted).enumerate();
         let said: Vec<Said> = images
             .map(|(row, ((truth, probability), predicted))| Said {
@@ -147,7 +145,7 @@ impl CategoriesQuestion {
             category: CategoryFigures {
                 name: taxonomy.coarse_name(category).to_owned(),
                 figures: ClassFigures::of(counts, precisions.each[category.index()].into()),
-                counts: outcomes(&evidence, rule, taxonomy.coarse().len()).map(|each| each[category.index()]),
+                counts: outcomes.map(|each| each[category.index()]),
             },
             curve: PrecisionRecall::of(items(), |probability| probability),
             calibration: Calibration::of(items()).into(),

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Figure, Reports, evidence::Evidence};
+use super::{Figure, OutcomeItem, Reports, RuleQuery};
 use crate::{
     analysis::{Calibration, LabelCounts, PrPoint, calibration::Bin, pr_curve},
     domain::{
-        DecisionRule, FineId, ImageId, Outcome, RunId, Split, Taxonomy,
+        FineId, RunId,
         decision::{sigmoid, softmax_into},
     },
-    error::{Error, Result},
+    error::Result,
     exchange::{FineScores, ScoreActivation},
 };
 
@@ -77,24 +77,11 @@ pub struct CalibrationBin {
 /// An image about which a run is wrong, and sure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WrongImage {
-    /// The image: `/images/{id}` is the file, `/images/{id}/thumbnail` a small one.
-    pub image: ImageId,
-    /// Its id in the source (COCO's).
-    pub source_id: i64,
-    /// Its file name.
-    pub file_name: String,
     /// The probability of the class that it has and is not said to have, or the other way round.
     pub probability: f64,
-    /// The outcome; `None` for a coarse-only run.
-    pub outcome: Option<Outcome>,
-    /// True fine labels.
-    pub true_fine: Vec<String>,
-    /// Predicted fine labels; `None` for a coarse-only run.
-    pub predicted_fine: Option<Vec<String>>,
-    /// True category.
-    pub true_coarse: String,
-    /// Predicted category.
-    pub predicted_coarse: String,
+    /// The image and what was decided.
+    #[serde(flatten)]
+    pub item: OutcomeItem,
 }
 
 /// What was said of a class in one image.
@@ -190,37 +177,11 @@ impl Worst {
 }
 
 impl Reports {
-    /// The images of such errors, to be shown.
-    pub(super) async fn wrong_images(
-        &self,
-        run: RunId,
-        evidence: &Evidence,
-        rule: Option<DecisionRule>,
-        taxonomy: &Taxonomy,
-        wrong: &[Said],
-    ) -> Result<Vec<WrongImage>> {
-        let ids: Vec<i64> = wrong.iter().map(|said| evidence.scores.image_ids[said.row]).collect();
-        let found = self.store.images_of(run, Split::Test, &ids).await?;
-        let name = |fine: FineId| taxonomy.fine_name(fine).to_owned();
-        let one = |said: &Said| {
-            let source_id = evidence.scores.image_ids[said.row];
-            let (image, _, file_name) = found.iter().find(|(_, id, _)| *id == source_id).ok_or_else(|| {
-                Error::internal("an image with scores is not in the data set", format!("image {source_id}"))
-            })?;
-            let (truth, decision) = (evidence.truth(said.row), evidence.decision(said.row, rule));
-            Ok(WrongImage {
-                image: *image,
-                source_id,
-                file_name: file_name.clone(),
-                probability: said.probability,
-                outcome: decision.outcome(),
-                true_fine: truth.fine.iter().map(name).collect(),
-                predicted_fine: decision.fine.as_ref().map(|fine| fine.iter().map(name).collect()),
-                true_coarse: taxonomy.coarse_name(truth.coarse).to_owned(),
-                predicted_coarse: taxonomy.coarse_name(decision.coarse).to_owned(),
-            })
-        };
-        wrong.iter().map(one).collect()
+    /// The images of such errors, decided under a rule, to be shown.
+    pub(super) async fn wrong_images(&self, id: RunId, rule: &RuleQuery, wrong: &[Said]) -> Result<Vec<WrongImage>> {
+        let rows: Vec<usize> = wrong.iter().map(|said| said.row).collect();
+        let items = self.outcomes_of(id, rule, &rows).await?;
+        Ok(wrong.iter().zip(items).map(|(said, item)| WrongImage { probability: said.probability, item }).collect())
     }
 }
 

@@ -106,15 +106,13 @@ impl Reports {
             let text = format!("the data set “{}” of run {id} has no fine label “{name}”", run.dataset);
             return Err(Error::NotFound(text));
         };
-        let evidence = Arc::new(self.evidence(id, Split::Test).await?);
+        let evidence = self.evidence(id, Split::Test).await?;
         // What all labels were ranked for holds this one's figure.
         let known = self.precisions.get(&id.to_string()).and_then(|known| known.each.get(label.index()).copied());
-        let question = Question { evidence: evidence.clone(), rule, label, taxonomy: taxonomy.clone(), known };
-        let (mut report, worst) = tokio::task::spawn_blocking(move || question.answer(run))
-            .await
-            .map_err(|error| Error::internal("a label was not looked at", error))??;
-        report.missed = self.wrong_images(id, &evidence, Some(rule), &taxonomy, &worst.missed).await?;
-        report.extra = self.wrong_images(id, &evidence, Some(rule), &taxonomy, &worst.extra).await?;
+        let question = Question { evidence, rule, label, taxonomy, known };
+        let (mut report, worst) = super::blocking(move || question.answer(run)).await??;
+        report.missed = self.wrong_images(id, query, &worst.missed).await?;
+        report.extra = self.wrong_images(id, query, &worst.extra).await?;
         Ok(report)
     }
 }

@@ -121,7 +121,7 @@ impl Reports {
             return Err(Error::Invalid(format!("run {id} is coarse-only: it has no scores of fine labels")));
         };
         let taxonomy = self.store.dataset(&run.dataset).await?.taxonomy;
-        let evidence = Arc::new(self.evidence(id, Split::Test).await?);
+        let evidence = self.evidence(id, Split::Test).await?;
         let counts = label_counts(&evidence.decide(Some(rule)), evidence.truths(), taxonomy.fine().len());
         let precisions = self.precisions(id, evidence.clone()).await?;
 
@@ -175,9 +175,8 @@ impl Reports {
         if let Some(known) = self.precisions.get(&key) {
             return Ok(known);
         }
-        let precisions = tokio::task::spawn_blocking(move || rank(&evidence))
-            .await
-            .map_err(|error| Error::internal("images were not ranked", error))?
+        let precisions = super::blocking(move || rank(&evidence))
+            .await?
             .ok_or_else(|| Error::internal("a run with a decision rule has no fine scores", key.clone()))?;
         let precisions = Arc::new(precisions);
         self.precisions.put(key, precisions.clone());

@@ -5,21 +5,25 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{
-    Attempt, Comparison, DatasetBrief, DatasetReport, Listing, OutcomePage, OutcomeQuery, RunBrief, RunReport,
-    RunResults, outcomes, rule::RuleQuery, run::IndicesReport,
+    Attempt, Comparison, DatasetBrief, DatasetReport, Listing, RunBrief, RunReport, RunResults, evidence::Evidence,
+    rule::RuleQuery, run::IndicesReport,
 };
 use crate::{
-    analysis::{Precisions, tally},
-    domain::{RunId, RunStatus, Split, Tally},
+    analysis::{Columns, Precisions, tally},
+    domain::{Judgements, RunId, RunStatus, Split, Tally},
     error::{Error, Result},
-    exchange::Scores,
     recent::Recent,
-    store::{RunFilter, RunRow, Store},
-    worker::protocol::ArtifactKind,
+    store::{RunFilter, RunRow, Store, Truths},
 };
 
-/// How many score files are kept in memory; COCO's test scores are under a megabyte.
-const CACHED_SCORES: usize = 16;
+/// How much memory scores may take, in bytes: those of 30 runs on 100,000 images. COCO's test scores are under a megabyte.
+const CACHED_EVIDENCE: usize = 1 << 30;
+/// How many runs' columns are kept in memory: 14 bytes for each image.
+const CACHED_COLUMNS: usize = 64;
+/// How many runs' judgements are kept in memory, each under one rule: a byte for each image.
+const CACHED_JUDGEMENTS: usize = 512;
+/// Of how many splits of data sets the truths are kept in memory.
+const CACHED_TRUTHS: usize = 8;
 /// How many runs' average precisions, of labels and of categories, are kept in memory: some kilobytes each.
 const CACHED_PRECISIONS: usize = 128;
 
@@ -27,8 +31,13 @@ const CACHED_PRECISIONS: usize = 128;
 #[derive(Clone, Debug)]
 pub struct Reports {
     pub(super) store: Store,
-    /// Score files by the hash of their content.
-    scores: Recent<Arc<Scores>>,
+    /// By run and split, which never change.
+    pub(super) evidence: Recent<Arc<Evidence>>,
+    pub(super) columns: Recent<Arc<Columns>>,
+    /// By run, split and rule.
+    pub(super) judgements: Recent<Arc<Judgements>>,
+    /// By data set and split.
+    pub(super) truths: Recent<Arc<Truths>>,
     /// Average precisions by the run, whose scores never change, and what is ranked.
     pub(super) precisions: Recent<Arc<Precisions>>,
 }
@@ -64,7 +73,14 @@ pub struct IndicesQuery {
 impl Reports {
     /// Reports over `store`.
     pub fn new(store: Store) -> Self {
-        Self { store, scores: Recent::new(CACHED_SCORES), precisions: Recent::new(CACHED_PRECISIONS) }
+        Self {
+            store,
+            evidence: Recent::weighing(CACHED_EVIDENCE, |evidence: &Arc<Evidence>| evidence.bytes()),
+            columns: Recent::new(CACHED_COLUMNS),
+            judgements: Recent::new(CACHED_JUDGEMENTS),
+            truths: Recent::new(CACHED_TRUTHS),
+            precisions: Recent::new(CACHED_PRECISIONS),
+        }
     }
 
     /// The comparison of a data set's runs; `None` where there is no data set at all. Without a name: the data set of the
@@ -159,11 +175,6 @@ impl Reports {
         })
     }
 
-    /// What a run decided, image by image.
-    pub async fn outcomes(&self, id: RunId, query: &OutcomeQuery) -> Result<OutcomePage> {
-        outcomes::page(self, id, query).await
-    }
-
     /// All data sets, newest first.
     pub async fn datasets(&self) -> Result<Listing<DatasetBrief>> {
         let items = self.store.datasets().await?.iter().map(DatasetBrief::of).collect();
@@ -185,26 +196,6 @@ impl Reports {
                 Err(Error::Conflict(format!("run {id} is {status}: only a succeeded run has outcomes")))
             }
         }
-    }
-
-    pub(super) async fn scores(&self, run: RunId, split: Split) -> Result<Arc<Scores>> {
-        let kind = match split {
-            Split::Test => ArtifactKind::ScoresTest,
-            Split::Validation => ArtifactKind::ScoresValidation,
-            Split::Train => return Err(Error::Invalid("split: there are scores of test and validation only".into())),
-        };
-        let artifact = self.store.artifact(run, kind).await?;
-        if let Some(scores) = self.scores.get(&artifact.sha256) {
-            return Ok(scores);
-        }
-        let sha256 = artifact.sha256.clone();
-        let scores = tokio::task::spawn_blocking(move || Scores::read(&artifact.path, Some(&artifact.sha256)))
-            .await
-            .map_err(|error| Error::internal("scores were not read", error))?
-            .map_err(|error| Error::internal(format!("the scores of run {run} cannot be read"), error))?;
-        let scores = Arc::new(scores);
-        self.scores.put(sha256, scores.clone());
-        Ok(scores)
     }
 }
 

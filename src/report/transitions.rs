@@ -1,5 +1,7 @@
 //! Two runs on the same test images: which outcomes became which, and by how much the figures differ.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Figure, Figures, Reports, RuleQuery, RunBrief, RunResults, evidence::Evidence, reports::brief};
@@ -75,7 +77,7 @@ pub struct PairedTest {
 struct Side {
     run: RunRow,
     rule: Option<DecisionRule>,
-    evidence: Evidence,
+    evidence: Arc<Evidence>,
 }
 
 impl Reports {

@@ -167,6 +167,23 @@ pub fn address(path: &str, query: &[(&str, Option<&str>)]) -> String {
     if parts.is_empty() { path.to_owned() } else { format!("{path}?{}", parts.join("&")) }
 }
 
+/// The same with the fields of a query that have a value.
+pub fn address_of(path: &str, query: &impl serde::Serialize) -> String {
+    // A query is a flat struct of words, numbers and truth values.
+    let fields = match serde_json::to_value(query) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        Ok(_) | Err(_) => serde_json::Map::new(),
+    };
+    let words = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    let fields: Vec<(&str, Option<String>)> = fields.iter().map(|(name, value)| (&**name, words(value))).collect();
+    let query: Vec<(&str, Option<&str>)> = fields.iter().map(|(name, value)| (*name, value.as_deref())).collect();
+    address(path, &query)
+}
+
 /// A template hands over a value behind one reference or several, as its expression happens to be compiled.
 pub trait AnyDepth<T: ?Sized> {
     /// The value itself.
@@ -290,6 +307,16 @@ mod tests {
     fn addresses_leave_out_what_has_no_value() {
         assert_eq!(address("/runs", &[("dataset", Some("a&b c")), ("status", None)]), "/runs?dataset=a%26b%20c");
         assert_eq!(address("/runs", &[("status", None)]), "/runs");
+        let query = crate::report::OutcomeQuery {
+            fine: Some("a b".into()),
+            k: Some(2),
+            threshold: None,
+            differs: Some(true),
+            split: Some(crate::domain::Split::Validation),
+            ..Default::default()
+        };
+        assert_eq!(address_of("/x", &query), "/x?differs=true&fine=a%20b&k=2&split=validation");
+        assert_eq!(address_of("/x", &crate::report::OutcomeQuery::default()), "/x");
     }
 
     #[test]

@@ -1,16 +1,13 @@
-//! Labels and categories one by one: figures against scikit-learn (`tests/reference/classes.py`) and a script that shares no
-//! code with the program (`recompute.py`); pages against the API.
+//! Labels and categories one by one: figures against a script that shares no code with the program (`recompute.py`), pages
+//! and the command line against the API.
+
+mod reference;
 
 use std::fs;
 
-use proptest::prelude::*;
 use scraper::{Html, Selector};
 use serde_json::{Value, json};
-use twograin::{
-    analysis::{Calibration, Confusion, calibration::Bin, pr_curve},
-    dataset::scenes::SceneFiles,
-    domain::CoarseId,
-};
+use twograin::dataset::scenes::SceneFiles;
 
 use crate::support::{TestServer, quick, recompute, twograin};
 
@@ -20,104 +17,10 @@ const TOP_K: i64 = 2;
 const SIGMOID: i64 = 3;
 const CANCELED: i64 = 4;
 
-fn reference(what: &str) -> Value {
-    let mut all: Value = serde_json::from_str(include_str!("../reference/classes.json")).unwrap();
-    all[what].take()
-}
-
-fn numbers(of: &Value) -> Vec<f64> {
-    of.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
-}
-
-fn truths(of: &Value) -> Vec<bool> {
-    numbers(of).into_iter().map(|is| is == 1.0).collect()
-}
-
 fn close(ours: Option<f64>, theirs: &Value, tolerance: f64, what: &str) {
     match (ours, theirs.as_f64()) {
         (Some(ours), Some(theirs)) => assert!((ours - theirs).abs() < tolerance, "{what}: {ours} and {theirs}"),
         (ours, theirs) => assert_eq!(ours, theirs, "{what}"),
-    }
-}
-
-#[test]
-fn curves_are_scikit_learns() {
-    for case in reference("curves").as_array().unwrap() {
-        let (scores, positives) = (numbers(&case["score"]), truths(&case["positive"]));
-        let curve = pr_curve::precision_recall_curve(scores.into_iter().zip(positives.iter().copied()));
-        // Ours begins where nothing is taken, theirs ends there, without a threshold.
-        let theirs: Vec<_> = ["precision", "recall"].map(|name| numbers(&case[name])).into();
-        let thresholds = numbers(&case["threshold"]);
-        assert_eq!(curve.len(), thresholds.len() + 1);
-        for (index, point) in curve.iter().rev().enumerate() {
-            assert!(
-                (point.precision - theirs[0][index]).abs() < 1e-12 && (point.recall - theirs[1][index]).abs() < 1e-12
-            );
-            assert_eq!(point.threshold, thresholds.get(index).copied());
-            let (p, r) = (point.precision, point.recall);
-            assert!((point.f1 - if r > 0.0 { 2.0 * p * r / (p + r) } else { 0.0 }).abs() < 1e-12);
-        }
-        // The area beneath its steps is the average precision.
-        let area: f64 = curve.windows(2).map(|pair| (pair[1].recall - pair[0].recall) * pair[1].precision).sum();
-        close(Some(area), &case["average_precision"], 1e-12, "average precision");
-    }
-}
-
-#[test]
-fn calibration_is_scikit_learns() {
-    let case = reference("calibration");
-    let ours = Calibration::of(numbers(&case["probability"]).into_iter().zip(truths(&case["true"])));
-    close(ours.error(), &case["ece"], 1e-12, "ECE");
-    let images: Vec<u64> = ours.bins.iter().map(|bin| bin.images).collect();
-    assert_eq!(json!(images), case["images"]);
-    let filled = || ours.bins.into_iter().filter(|bin| bin.images > 0);
-    for (name, of) in [("share", Bin::frequency as fn(Bin) -> Option<f64>), ("mean", Bin::confidence)] {
-        for (bin, theirs) in filled().zip(case[name].as_array().unwrap()) {
-            close(of(bin), theirs, 1e-12, name);
-        }
-    }
-}
-
-#[test]
-fn confusion_is_scikit_learns() {
-    let case = reference("confusion");
-    let category = |of: &Value| -> Vec<CoarseId> { numbers(of).into_iter().map(|id| CoarseId(id as u16)).collect() };
-    let pairs = category(&case["truth"]).into_iter().zip(category(&case["predicted"]));
-    let confusion: Confusion = pairs.collect();
-    for (truth, row) in (0u16..).map(CoarseId).zip(case["matrix"].as_array().unwrap()) {
-        let ours: Vec<u64> = (0..5).map(|predicted| confusion.get(truth, CoarseId(predicted))).collect();
-        assert_eq!(json!(ours), *row);
-        assert_eq!(confusion.row(truth).map(|(_, images)| images).sum::<u64>(), ours.iter().sum::<u64>());
-        let counts = confusion.counts(truth);
-        let at = truth.index();
-        assert_eq!(json!(counts.support as f64), case["support"][at]);
-        for (name, value) in [("precision", counts.precision()), ("recall", counts.recall()), ("f1", counts.f1())] {
-            close(value, &case[name][at], 1e-12, name);
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn a_thinned_curve_is_near_every_point_and_keeps_the_ends(
-        items in prop::collection::vec((0u16..300, any::<bool>()), 1..400), step in 0.001f64..0.3,
-    ) {
-        let curve = pr_curve::precision_recall_curve(items.iter().map(|(score, is)| (f64::from(*score), *is)));
-        let kept = pr_curve::thinned(&curve, step);
-        prop_assert_eq!(kept.first(), curve.first());
-        prop_assert_eq!(kept.last(), curve.last());
-        prop_assert!(kept.iter().all(|point| curve.contains(point)));
-        for point in &curve {
-            let near = |other: &&pr_curve::PrPoint| {
-                (other.precision - point.precision).abs().max((other.recall - point.recall).abs()) < step
-            };
-            prop_assert!(kept.iter().any(|other| near(&other)));
-        }
-        prop_assert!(curve.windows(2).all(|pair| pair[0].recall <= pair[1].recall && pair[0].threshold != pair[1].threshold));
-        if let Some(best) = pr_curve::best_f1(&curve) {
-            prop_assert!(curve.iter().all(|point| point.f1 <= best.f1));
-            prop_assert_eq!(pr_curve::reaching(&curve, 1.0).map(|point| point.recall), Some(1.0));
-        }
     }
 }
 
@@ -136,6 +39,11 @@ fn texts(page: &str, selector: &str) -> Vec<String> {
     let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
     let found = html.select(&selector).map(|element| element.text().collect::<String>());
     found.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// How many images a gallery lists.
+fn listed_by(server: &TestServer, gallery: &str) -> String {
+    texts(&server.page(gallery), "#total")[0].split(' ').next().unwrap().to_owned()
 }
 
 #[test]
@@ -324,7 +232,9 @@ fn categories_are_shown_with_their_confusions(server: &TestServer) {
     let filled = matrix.iter().filter(|images| *images != "0").count();
     let links = attributes(&page, "#confusion td a", "href");
     assert_eq!(links.len(), filled);
-    assert!(links.iter().all(|link| link.contains("images?coarse=") && link.contains("&predicted_coarse=")));
+    for (link, images) in links.iter().zip(matrix.iter().filter(|images| *images != "0")) {
+        assert_eq!(listed_by(server, link), *images, "{link}");
+    }
     assert_eq!(texts(&page, "#categories tbody th a").len(), report["categories"].as_array().unwrap().len());
     assert_eq!(texts(&page, "#ece").len(), 1);
     let footer = attributes(&page, ".footer a", "href");
@@ -343,7 +253,22 @@ fn a_category_s_page_shows_what_the_api_says(server: &TestServer) {
     let names: Vec<&str> = others.iter().map(|other| other["name"].as_str().unwrap()).collect();
     assert_eq!(texts(&page, "#confusions tbody th"), names);
     let outcomes = attributes(&page, "#outcomes li a", "href");
-    assert_eq!(outcomes[0], format!("/runs/{SIGMOID}/images?coarse=dining%20tools&outcome=FTCT&k=2"));
+    assert_eq!(outcomes[0], format!("/runs/{SIGMOID}/images?coarse=dining%20tools&k=2&outcome=FTCT"));
+    let codes = ["ftct", "ftcf", "ffct", "ffcf"];
+    for (link, code) in outcomes.iter().zip(codes) {
+        assert_eq!(listed_by(server, link), report["counts"][code].to_string(), "{link}");
+    }
+    for (link, images) in attributes(&page, "#confusions td a", "href").iter().zip(texts(&page, "#confusions td a")) {
+        assert_eq!(listed_by(server, link), images, "{link}");
+    }
+    let wrong = attributes(&page, "#worst .heading a", "href");
+    let both = report["correct"].as_u64().unwrap();
+    let left =
+        ["support", "predicted"].map(|of| report[of].as_u64().unwrap() - both).into_iter().filter(|left| *left > 0);
+    assert_eq!(
+        wrong.iter().map(|link| listed_by(server, link)).collect::<Vec<_>>(),
+        left.map(|n| n.to_string()).collect::<Vec<_>>()
+    );
     let footer = attributes(&page, ".footer a", "href");
     assert_eq!(get(server, footer[0].strip_prefix("/api/v1/").unwrap()), report);
     // Contributions, all others and the bias add up to the logit.

@@ -8,6 +8,7 @@ mod dataset;
 mod events;
 mod experiment;
 mod faults;
+mod images;
 mod journey;
 mod label;
 mod pages;

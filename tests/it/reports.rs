@@ -126,7 +126,7 @@ fn what_cannot_be_compared_is_refused(server: &TestServer) {
         (format!("transitions?a={TOP_K}&b={other}"), 422, "have different test sets"),
         (format!("transitions?a={TOP_K}&b={SIGMOID}&k=0"), 422, "at least one label"),
         (format!("transitions?a={TOP_K}&b={COARSE_ONLY}&k=1"), 422, "a coarse-only run has no fine scores"),
-        (format!("runs/{TOP_K}/outcomes?other={SIGMOID}"), 422, "other and other_outcome go together"),
+        (format!("runs/{TOP_K}/outcomes?other_outcome=FTCT"), 422, "name it as other"),
         (format!("runs/{TOP_K}/outcomes?other={other}&other_outcome=FTCT"), 422, "of the data set “others”"),
         (format!("runs/{COARSE_ONLY}/labels"), 422, "is coarse-only: it has no scores of fine labels"),
         (format!("runs/{CANCELED}/labels"), 409, "only a succeeded run"),

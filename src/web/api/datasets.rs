@@ -3,7 +3,7 @@
 use axum::{extract::State, http::StatusCode};
 
 use crate::{
-    report::{Comparison, DatasetBrief, DatasetReport, Listing, Reports},
+    report::{Comparison, DatasetBrief, DatasetImages, DatasetImagesQuery, DatasetReport, Listing, Reports},
     web::{
         error::Problem,
         extract::{Json, Path, Query},
@@ -17,6 +17,14 @@ pub async fn list(State(reports): State<Reports>) -> Result<Json<Listing<Dataset
 
 pub async fn show(State(reports): State<Reports>, Path(name): Path<String>) -> Result<Json<DatasetReport>, Problem> {
     Ok(Json(reports.dataset(&name).await?))
+}
+
+pub async fn images(
+    State(reports): State<Reports>,
+    Path(name): Path<String>,
+    Query(query): Query<DatasetImagesQuery>,
+) -> Result<Json<DatasetImages>, Problem> {
+    Ok(Json(reports.dataset_images(&name, &query).await?))
 }
 
 pub async fn compare(

@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::{
-    domain::{Priority, RunId, SingleRun},
+    domain::{ImageId, Priority, RunId, SingleRun},
     report::{
-        CategoriesReport, CategoryReport, IndicesQuery, IndicesReport, LabelReport, LabelsQuery, LabelsReport, Listing,
-        OutcomePage, OutcomeQuery, Reports, RuleQuery, RunBrief, RunQuery, RunReport, SubmittedRun, TransitionsQuery,
-        TransitionsReport,
+        CategoriesReport, CategoryReport, ImageReport, IndicesQuery, IndicesReport, LabelReport, LabelsQuery,
+        LabelsReport, Listing, OutcomePage, OutcomeQuery, Reports, RuleQuery, RunBrief, RunQuery, RunReport,
+        SubmittedRun, TransitionsQuery, TransitionsReport,
     },
     services::{Activity, Queue, Submitted},
     web::{
@@ -119,6 +119,14 @@ pub async fn outcomes(
     Query(query): Query<OutcomeQuery>,
 ) -> Result<Json<OutcomePage>, Problem> {
     Ok(Json(reports.outcomes(run, &query).await?))
+}
+
+pub async fn image(
+    State(reports): State<Reports>,
+    Path((run, image)): Path<(RunId, ImageId)>,
+    Query(query): Query<OutcomeQuery>,
+) -> Result<Json<ImageReport>, Problem> {
+    Ok(Json(reports.image(run, image, &query).await?))
 }
 
 pub async fn labels(

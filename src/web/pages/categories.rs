@@ -3,7 +3,10 @@
 use askama::Template;
 use axum::extract::State;
 
-use super::{Page, classes::Links};
+use super::{
+    Page,
+    classes::{ImageList, Links},
+};
 use crate::{
     domain::{Outcome, RunId},
     report::{CategoriesReport, CategoryReport, ConfusedCategory, Reports, RuleQuery},
@@ -132,7 +135,7 @@ impl CategoryPage {
         ]
     }
 
-    fn confused(&self, table: &ConfusionTable<'_>, other: &str) -> String {
+    fn confused(&self, table: &ConfusionTable<'_>, other: &str) -> ImageList {
         let name = &self.report.category.name;
         if table.predicted { self.links.confused(name, other) } else { self.links.confused(other, name) }
     }

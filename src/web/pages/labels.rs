@@ -3,10 +3,13 @@
 use askama::Template;
 use axum::extract::State;
 
-use super::Page;
+use super::{
+    Page,
+    classes::{ImageList, Links},
+};
 use crate::{
     domain::RunId,
-    report::{LabelColumn, LabelSort, LabelsQuery, LabelsReport, Reports},
+    report::{LabelColumn, LabelSort, LabelsQuery, LabelsReport, Reports, RuleQuery},
     web::{
         chart::{self, Chart},
         error::Problem,
@@ -35,10 +38,6 @@ pub async fn show(
 impl LabelsPage {
     fn section(&self) -> &'static str {
         "runs"
-    }
-
-    fn has_rule(&self) -> bool {
-        self.query.rule.is_some() || self.query.k.is_some() || self.query.threshold.is_some()
     }
 
     fn heading(&self, column: &LabelColumn) -> &'static str {
@@ -74,7 +73,16 @@ impl LabelsPage {
     }
 
     fn label(&self, name: &str) -> String {
-        self.address(&format!("{}/{}", self.path(), text::encoded(name)), None)
+        self.links().label(name)
+    }
+
+    fn images(&self, name: &str) -> ImageList {
+        self.links().having(name)
+    }
+
+    fn links(&self) -> Links {
+        let LabelsQuery { rule, k, threshold, sort: _ } = self.query.clone();
+        Links { run: self.report.run.id, query: RuleQuery { rule, k, threshold } }
     }
 
     fn path(&self) -> String {
