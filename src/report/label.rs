@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     analysis::{
-        Calibration, Companions, Decision, Estimate, LabelCounts, Ranking, Truth, affordable_resamples,
+        Calibration, Companions, Decision, Estimate, LabelCounts, Precisions, Ranking, Truth, affordable_resamples,
         average_precisions,
     },
     domain::{DecisionRule, FineId, RunId, Split, Taxonomy},
@@ -90,8 +90,7 @@ struct Question {
     rule: DecisionRule,
     label: FineId,
     taxonomy: Taxonomy,
-    /// Its average precision, if it was computed before.
-    known: Option<Estimate>,
+    average_precision: Estimate,
 }
 
 impl Reports {
@@ -107,9 +106,17 @@ impl Reports {
             return Err(Error::NotFound(text));
         };
         let evidence = self.evidence(id, Split::Test).await?;
-        // What all labels were ranked for holds this one's figure.
-        let known = self.precisions.get(&id.to_string()).and_then(|known| known.each.get(label.index()).copied());
-        let question = Question { evidence, rule, label, taxonomy, known };
+        // Where all labels were ranked, this one's figure is among theirs.
+        let average_precision = match self.precisions.get(&id.to_string()) {
+            Some(all) => all.each.get(label.index()).copied(),
+            None => {
+                let key = format!("{id} label {label}");
+                let alone = self.kept_precisions(key, evidence.clone(), move |evidence| rank(evidence, label)).await?;
+                alone.each.first().copied()
+            }
+        };
+        let average_precision = average_precision.unwrap_or_default();
+        let question = Question { evidence, rule, label, taxonomy, average_precision };
         let (mut report, worst) = super::blocking(move || question.answer(run)).await??;
         report.missed = self.wrong_images(id, query, &worst.missed).await?;
         report.extra = self.wrong_images(id, query, &worst.extra).await?;
@@ -120,7 +127,7 @@ impl Reports {
 impl Question {
     /// Everything but the errors' images.
     fn answer(&self, run: RunRow) -> Result<(LabelReport, Worst)> {
-        let Self { evidence, rule, label, taxonomy, known } = self;
+        let Self { evidence, rule, label, taxonomy, average_precision } = self;
         let fine = evidence.scores.fine.as_ref();
         let fine = fine.ok_or_else(|| {
             Error::internal("a run with a decision rule has no fine scores", format!("run {}", run.id))
@@ -145,24 +152,17 @@ impl Question {
             predicted: count(|said| said.predicted),
             correct: count(|said| said.truly && said.predicted),
         };
-        let resamples = affordable_resamples(said.len(), fine.fine_count);
-        let average_precision = known.unwrap_or_else(|| {
-            let items = ranked.iter().zip(&said).map(|(ranked_by, said)| (*ranked_by, said.row, said.truly));
-            let alone = [Ranking::of(items)];
-            let found = average_precisions(&alone, &Ranking::default(), said.len(), resamples, BOOTSTRAP_SEED);
-            found.each.first().copied().unwrap_or_default()
-        });
         let entry = &taxonomy.fine()[label.index()];
         let companions = |chosen: fn(&Said) -> bool, list: Listed| self.companions(&said, &decisions, chosen, list);
         let report = LabelReport {
             rule: *rule,
             rule_words: rule_words(*rule),
             images: said.len() as u64,
-            resamples,
+            resamples: affordable_resamples(said.len(), fine.fine_count),
             label: LabelFigures {
                 name: entry.name.clone(),
                 category: entry.parent.map(|parent| taxonomy.coarse_name(parent).to_owned()),
-                figures: ClassFigures::of(counts, average_precision.into()),
+                figures: ClassFigures::of(counts, (*average_precision).into()),
             },
             threshold: threshold(*rule),
             curve: PrecisionRecall::of(ranked.iter().zip(&said).map(|(by, said)| (*by, said.truly)), |by| {
@@ -223,6 +223,17 @@ impl Listed {
         };
         labels.iter().copied().filter(move |label| left_out.is_none_or(|left_out| !left_out.contains(*label)))
     }
+}
+
+/// Ranks the images by one label's probability.
+fn rank(evidence: &Evidence, label: FineId) -> Option<Precisions> {
+    let fine = evidence.scores.fine.as_ref()?;
+    let column = ranked_by(fine, &[label]).into_iter().next()?;
+    let images = column.into_iter().zip(evidence.truths()).enumerate();
+    let ranking = Ranking::of(images.map(|(image, (score, truth))| (score, image, truth.fine.contains(label))));
+    let images = evidence.scores.len();
+    let resamples = affordable_resamples(images, fine.fine_count);
+    Some(average_precisions(&[ranking], &Ranking::default(), images, resamples, BOOTSTRAP_SEED))
 }
 
 /// What the sigmoid of a label's logit must exceed under a rule.

@@ -24,8 +24,8 @@ const CACHED_COLUMNS: usize = 64;
 const CACHED_JUDGEMENTS: usize = 512;
 /// Of how many splits of data sets the truths are kept in memory.
 const CACHED_TRUTHS: usize = 8;
-/// How many runs' average precisions, of labels and of categories, are kept in memory: some kilobytes each.
-const CACHED_PRECISIONS: usize = 128;
+/// How many times average precisions are kept in memory, of a run's labels, its categories, or one label: some kilobytes.
+const CACHED_PRECISIONS: usize = 512;
 
 /// Answers every question of pages and API from the store. Cheap to clone.
 #[derive(Clone, Debug)]
