@@ -3,7 +3,10 @@
 //!
 //! No SQL and no candle: everything comes from the store's rows and score files.
 
+mod categories;
+mod category;
 mod changes;
+mod class;
 mod comparison;
 mod curves;
 mod dataset;
@@ -11,6 +14,7 @@ mod dataset_images;
 mod disk;
 mod evidence;
 mod figure;
+mod label;
 mod labels;
 mod outcomes;
 mod paper;
@@ -22,7 +26,10 @@ mod sort;
 mod sweep;
 mod transitions;
 
+pub use categories::{CategoriesReport, CategoryFigures};
+pub use category::{CategoryEvidence, CategoryReport, ConfusedCategory, LabelEvidence, MeanContribution};
 pub use changes::{Changed, Position};
+pub use class::{CalibrationBin, CalibrationReport, ClassFigures, PrecisionRecall, WrongImage};
 pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, Difference, GroupChoice};
 pub use curves::{Along, Curve, CurvePoint, CurvesQuery, CurvesReport, MAX_CURVES, Measure};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
@@ -31,6 +38,7 @@ pub use dataset_images::{
 };
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
+pub use label::{CompanionLabel, CompanionList, LabelReport};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
 pub use outcomes::{
     ImageColumn, ImageReport, MissedLabel, OutcomeItem, OutcomePage, OutcomeQuery, OutcomeUnder, ScoredLabel,

@@ -26,8 +26,8 @@ const CACHED_JUDGEMENTS: usize = 512;
 const CACHED_PAIRS: usize = 4096;
 /// Of how many splits of data sets the truths are kept in memory.
 const CACHED_TRUTHS: usize = 8;
-/// How many runs' average precisions are kept in memory: some kilobytes each.
-const CACHED_PRECISIONS: usize = 64;
+/// How many times average precisions are kept in memory, of a run's labels, its categories, or one label: some kilobytes.
+const CACHED_PRECISIONS: usize = 512;
 
 /// Answers every question of pages and API from the store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub struct Reports {
     pub(super) paired: Recent<Paired>,
     /// By data set and split.
     pub(super) truths: Recent<Arc<Truths>>,
-    /// Average precisions by the run, whose scores never change.
+    /// Average precisions by the run, whose scores never change, and what is ranked.
     pub(super) precisions: Recent<Arc<Precisions>>,
 }
 

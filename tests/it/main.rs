@@ -11,6 +11,7 @@ mod experiment;
 mod faults;
 mod images;
 mod journey;
+mod label;
 mod pages;
 mod queue;
 mod reports;

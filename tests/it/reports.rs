@@ -160,7 +160,7 @@ fn labels_are_sorted_and_lead_to_their_images(server: &TestServer) {
     let again = attributes(&page, "th[aria-sort] a", "href");
     assert_eq!(again, [format!("/runs/{SIGMOID}/labels?sort=support")]);
     let most = &get(server, &format!("runs/{SIGMOID}/labels?sort=-support"))["labels"][0];
-    let gallery = server.page(&attributes(&page, "table.dense tbody th a", "href")[0]);
+    let gallery = server.page(&attributes(&page, "table.dense tbody td a", "href")[0]);
     assert_eq!(attributes(&gallery, "li.card", "id").len() as u64, most["support"].as_u64().unwrap());
     let footer = attributes(&page, ".footer a", "href");
     assert_eq!(footer, [format!("/api/v1/runs/{SIGMOID}/labels?sort=-support")]);

@@ -145,6 +145,13 @@ impl Reports {
         })
     }
 
+    /// Some test images of a run, by their rows in the scores, decided under a rule.
+    pub(super) async fn outcomes_of(&self, id: RunId, rule: &RuleQuery, rows: &[usize]) -> Result<Vec<OutcomeItem>> {
+        let RuleQuery { rule, k, threshold } = rule.clone();
+        let asked = self.asked(id, &OutcomeQuery { rule, k, threshold, ..OutcomeQuery::default() }).await?;
+        self.items(&asked, rows).await
+    }
+
     /// Everything that a query needs.
     async fn asked(&self, id: RunId, query: &OutcomeQuery) -> Result<Asked> {
         let run = self.succeeded(id).await?;

@@ -3,6 +3,10 @@
 //! Colours are names of the style sheet's custom properties (`var(--…)`), which the browser looks up, so that a chart
 //! follows the theme.
 
+mod labels;
+
+pub use labels::{labels, precision_recall, reliability};
+
 use std::fmt;
 
 use askama::filters::HtmlSafe;
@@ -17,9 +21,7 @@ use plotly::{
 };
 
 use super::filters;
-use crate::report::{
-    Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, LabelFigures, TransitionsReport,
-};
+use crate::report::{Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, TransitionsReport};
 
 /// A line of more points than this is drawn by every n-th of them.
 const MAX_POINTS: usize = 1000;
@@ -208,13 +210,6 @@ pub fn differences(report: &TransitionsReport) -> Chart {
     let title = format!("run {} minus run {}", report.b.run.id, report.a.run.id);
     let axis = axis().title(title).zero_line(true).zero_line_color("var(--strong-line)");
     dots(rows, axis, 44, "twograin-differences")
-}
-
-/// Average precision of each label that has one, in the order given.
-pub fn labels(labels: &[LabelFigures]) -> Chart {
-    let rows = labels.iter().map(|label| (label.name.as_str(), label.average_precision));
-    let rows = rows.filter(|(_, figure)| figure.value.is_some()).collect();
-    dots(rows, axis().title("average precision").range(vec![-0.01, 1.01]), 20, "twograin-labels")
 }
 
 /// One dot a row with its interval, the first row on top. `height`: of a row, in pixels.
