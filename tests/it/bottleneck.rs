@@ -323,6 +323,12 @@ fn the_page_shows_what_the_api_says(server: &TestServer, run: i64) {
     assert_eq!(charts[1]["data"][0]["z"][0], labels.last().unwrap()["weights"]);
     let cells = texts(&page, "details table.weights tbody td");
     assert_eq!(cells.len(), labels.len() * report["head"]["categories"].as_array().unwrap().len());
+    // Labels and categories lead to their own pages.
+    let links = attributes(&page, "table.weights tbody th a", "href");
+    assert_eq!(links.len(), labels.len() + report["head"]["by_category"].as_array().unwrap().len());
+    for link in [&links[0], links.last().unwrap()] {
+        server.page(link);
+    }
     let run_page = server.page(&format!("/runs/{run}"));
     assert!(attributes(&run_page, "#actions a", "href").contains(&format!("/runs/{run}/bottleneck")));
 }

@@ -1,6 +1,6 @@
 //! One image: as lists show it, and in full.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Asked, OutcomeQuery};
 use crate::{
@@ -16,7 +16,7 @@ const MAX_RUNS: usize = 50;
 const TOP: usize = 12;
 
 /// One image and what was decided.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OutcomeItem {
     /// The image: `/images/{id}` is the file, `/images/{id}/thumbnail` a small one.
     pub image: ImageId,
@@ -51,7 +51,7 @@ pub struct OutcomeItem {
 }
 
 /// A predicted fine label.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScoredLabel {
     /// Its name.
     pub name: String,
@@ -62,7 +62,7 @@ pub struct ScoredLabel {
 }
 
 /// A true fine label that was not predicted.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MissedLabel {
     /// Its name.
     pub name: String,

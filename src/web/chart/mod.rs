@@ -4,8 +4,10 @@
 //! follows the theme.
 
 mod bottleneck;
+mod labels;
 
 pub use bottleneck::{interventions, weights};
+pub use labels::{labels, precision_recall, reliability};
 
 use std::fmt;
 
@@ -21,9 +23,7 @@ use plotly::{
 };
 
 use super::filters;
-use crate::report::{
-    Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, LabelFigures, TransitionsReport,
-};
+use crate::report::{Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, TransitionsReport};
 
 /// A line of more points than this is drawn by every n-th of them.
 const MAX_POINTS: usize = 1000;
@@ -207,26 +207,11 @@ pub fn categories(categories: &[CategoryCount]) -> Chart {
 
 /// Figures of run B minus those of run A, with their intervals.
 pub fn differences(report: &TransitionsReport) -> Chart {
-    let of = &report.differences;
-    let rows = [
-        ("IA", of.ia),
-        ("IP", of.ip),
-        ("IR", of.ir),
-        ("IF1", of.if1),
-        ("coarse accuracy", of.coarse_accuracy),
-        ("fine exact match", of.fine_exact_match),
-    ];
+    let rows = report.differences.named();
     let rows: Vec<_> = rows.into_iter().filter(|(_, figure)| figure.value.is_some()).collect();
     let title = format!("run {} minus run {}", report.b.run.id, report.a.run.id);
     let axis = axis().title(title).zero_line(true).zero_line_color("var(--strong-line)");
     dots(rows, axis, 44, "twograin-differences")
-}
-
-/// Average precision of each label that has one, in the order given.
-pub fn labels(labels: &[LabelFigures]) -> Chart {
-    let rows = labels.iter().map(|label| (label.name.as_str(), label.average_precision));
-    let rows = rows.filter(|(_, figure)| figure.value.is_some()).collect();
-    dots(rows, axis().title("average precision").range(vec![-0.01, 1.01]), 20, "twograin-labels")
 }
 
 /// One dot a row with its interval, the first row on top. `height`: of a row, in pixels.

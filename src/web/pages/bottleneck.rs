@@ -3,11 +3,11 @@
 use askama::Template;
 use axum::extract::State;
 
-use super::Page;
+use super::{Page, classes::Links};
 use crate::{
     domain::{DecisionRule, RunId, TopK, spec::CoarseInput},
     exchange::ScoreActivation,
-    report::{BottleneckQuery, BottleneckReport, Figure, HeadWeights, LabelWeight, LabelWeights, Reports},
+    report::{BottleneckQuery, BottleneckReport, Figure, HeadWeights, LabelWeight, LabelWeights, Reports, RuleQuery},
     web::{
         chart::{self, Chart},
         error::Problem,
@@ -73,6 +73,12 @@ impl BottleneckPage {
 
     fn json(&self) -> String {
         text::address_of(&format!("/api/v1/runs/{}/bottleneck", self.report.run.id), &self.query)
+    }
+
+    /// Where labels and categories have pages of their own, under the same rule.
+    fn links(&self) -> Links {
+        let BottleneckQuery { rule, k, threshold, coarse_only: _ } = self.query.clone();
+        Links { run: self.report.run.id, query: RuleQuery { rule, k, threshold } }
     }
 
     fn is_oracle(&self) -> bool {

@@ -2,6 +2,8 @@
 
 mod annotations;
 mod bottleneck;
+mod categories;
+mod classes;
 mod comparison;
 mod curves;
 mod dataset_images;
@@ -9,6 +11,7 @@ mod datasets;
 mod gallery;
 mod guide;
 mod images;
+mod label;
 mod labels;
 mod predict;
 mod run;
@@ -48,6 +51,9 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/images", get(gallery::show))
         .route("/runs/{id}/images/{image}", get(gallery::one))
         .route("/runs/{id}/labels", get(labels::show))
+        .route("/runs/{id}/labels/{fine}", get(label::show))
+        .route("/runs/{id}/categories", get(categories::list))
+        .route("/runs/{id}/categories/{coarse}", get(categories::show))
         .route("/runs/{id}/bottleneck", get(bottleneck::show))
         .route("/curves", get(curves::show))
         .route("/sweeps", get(sweeps::list))
