@@ -60,6 +60,18 @@ fn runs_are_held_against_a_base_run_and_the_most_wrong_one_shows_its_images() {
         assert_eq!(get(&server, json[0].strip_prefix("/api/v1/").unwrap()), comparison);
     }
 
+    // Each number opens its definition, with its counts, its images and its query.
+    let page = server.page("/");
+    let opened = attributes(&page, "#indices button[popovertarget]", "popovertarget");
+    assert_eq!(opened.len(), 10, "five figures of two runs");
+    assert_eq!(opened, attributes(&page, "#indices [popover]", "id"));
+    let about = attributes(&page, &format!("#about-{TOP_K}-IR a"), "href");
+    assert!(about.contains(&format!("/runs/{TOP_K}/images?outcome=FFCT")), "{about:?}");
+    let query = about.iter().find_map(|link| link.strip_prefix("/api/v1/")).unwrap();
+    let [indices, run] = [get(&server, query), get(&server, &format!("runs/{TOP_K}"))];
+    assert_eq!(indices["counts"], run["results"]["counts"]);
+    assert_eq!(indices["ir"], run["results"]["figures"]["ir"]["value"]);
+
     // Three more comparisons: Holm's correction of four.
     let seeds: Vec<i64> = ["vgg-tiny", "densenet-tiny"]
         .into_iter()

@@ -16,14 +16,17 @@ use plotly::{
     Bar, Configuration, Layout, Plot, Scatter, Trace,
     common::{
         AxisSide, DashType, ErrorData, ErrorType, Font, HoverInfo, Line, LineShape, Marker, MarkerSymbol, Mode,
-        Orientation,
+        Orientation, Pattern, PatternFillMode, PatternShape,
     },
     configuration::{DisplayModeBar, ImageButtonFormats, ModeBarButtonName, ToImageButtonOptions},
     layout::{Axis, BarMode, HoverMode, Legend, Margin},
 };
 
 use super::filters;
-use crate::report::{Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, TransitionsReport};
+use crate::{
+    domain::spec::Objective,
+    report::{Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, TransitionsReport},
+};
 
 /// A line of more points than this is drawn by every n-th of them.
 const MAX_POINTS: usize = 1000;
@@ -59,14 +62,24 @@ impl Chart {
 pub fn comparison(comparison: &Comparison) -> Chart {
     let cells = comparison.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row.backbone, cell)));
     let traces: Vec<Box<dyn Trace>> = cells
-        .zip(1..)
-        .map(|((backbone, cell), series)| -> Box<dyn Trace> {
+        .map(|(backbone, cell)| -> Box<dyn Trace> {
             let figures = [cell.figures.ia, cell.figures.ip, cell.figures.ir, cell.figures.if1];
             let values = figures.map(|figure| figure.value).to_vec();
-            let colour = format!("var(--series-{})", (series - 1) % 6 + 1);
+            // The backbone's colour, and a pattern of the mode's own.
+            let colour = filters::backbone_colour(&backbone);
+            let shape = match cell.objective {
+                Objective::SigmoidThreshold => PatternShape::RightDiagonalLine,
+                Objective::TopKSoftmax | Objective::CoarseOnly => PatternShape::None,
+            };
+            let pattern = Pattern::new()
+                .shape(shape)
+                .fill_mode(PatternFillMode::Overlay)
+                .foreground_color("var(--panel)")
+                .solidity(0.35)
+                .size(7.0);
             Bar::new(["IA", "IP", "IR", "IF1"].to_vec(), values)
                 .name(format!("{backbone} · {}", filters::mode(cell.objective)))
-                .marker(Marker::new().color(colour))
+                .marker(Marker::new().color(colour).pattern(pattern))
                 .error_y(error_bars(&figures))
                 .hover_template("%{x} = %{y:.3f}")
         })

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     Page,
+    definition::{self, Definition},
     verdict::{Verdict, WrongReasons},
 };
 use crate::{
@@ -153,6 +154,14 @@ impl ComparisonPage {
     fn transitions(&self, cell: &Cell) -> String {
         let [a, b] = [self.comparison.base, cell.single()].map(|run| run.map(|run| run.to_string()));
         text::address("/transitions", &[("a", a.as_deref()), ("b", b.as_deref())])
+    }
+
+    /// The figures of a cell with what stands behind them; of a group, nothing but the figures.
+    fn definitions(&self, cell: &Cell) -> Vec<Definition> {
+        let mut all = definition::of(cell.counts.unwrap_or_default(), &cell.figures);
+        // The fine exact match has no column.
+        all.truncate(5);
+        all
     }
 
     fn is_base(&self, cell: &Cell) -> bool {

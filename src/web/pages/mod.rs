@@ -8,6 +8,7 @@ mod comparison;
 mod curves;
 mod dataset_images;
 mod datasets;
+mod definition;
 mod gallery;
 mod guide;
 mod images;
