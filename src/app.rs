@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     report::Reports,
     scheduler::{self, Queue, Settings, Slurm},
-    services::{Activity, Images, Predictor, Services, Weights},
+    services::{Activity, Annotations, Images, Predictor, Services, Weights},
     store::{Store, StoreConfig},
     web,
     worker::{
@@ -104,6 +104,7 @@ impl Server {
             reports,
             images: Images::new(store.clone()),
             weights: Weights::new(&store),
+            annotations: Annotations::new(store.clone()),
             activity: watched,
         };
         let security = web::Security { loopback_only: address.ip().is_loopback() };

@@ -11,6 +11,7 @@ use std::{
 #[derive(Clone)]
 pub struct Recent<V> {
     capacity: usize,
+    weigh: fn(&V) -> usize,
     /// The latest used last.
     entries: Arc<Mutex<VecDeque<(String, V)>>>,
 }
@@ -18,7 +19,12 @@ pub struct Recent<V> {
 impl<V: Clone> Recent<V> {
     /// Keeps at most `capacity` values.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, entries: Arc::default() }
+        Self::weighing(capacity, |_| 1)
+    }
+
+    /// Keeps values that weigh at most `capacity` together; one that weighs more by itself is kept alone.
+    pub fn weighing(capacity: usize, weigh: fn(&V) -> usize) -> Self {
+        Self { capacity, weigh, entries: Arc::default() }
     }
 
     /// The value of `key`, if it is kept.
@@ -36,8 +42,9 @@ impl<V: Clone> Recent<V> {
         let mut entries = self.lock();
         entries.retain(|(other, _)| *other != key);
         entries.push_back((key, value));
-        if entries.len() > self.capacity {
-            entries.pop_front();
+        let mut weight: usize = entries.iter().map(|(_, value)| (self.weigh)(value)).sum();
+        while weight > self.capacity && entries.len() > 1 {
+            weight -= entries.pop_front().map_or(0, |(_, value)| (self.weigh)(&value));
         }
     }
 
@@ -67,5 +74,16 @@ mod tests {
         assert_eq!((recent.get("a"), recent.get("b"), recent.get("c")), (Some(1), None, Some(3)));
         recent.put("a".into(), 4);
         assert_eq!((recent.get("a"), recent.get("c")), (Some(4), Some(3)));
+    }
+
+    #[test]
+    fn what_weighs_too_much_together_is_not_kept_together() {
+        let recent = Recent::weighing(10, |value: &usize| *value);
+        for value in [3, 4, 5] {
+            recent.put(value.to_string(), value);
+        }
+        assert_eq!((recent.get("3"), recent.get("4"), recent.get("5")), (None, Some(4), Some(5)));
+        recent.put("12".into(), 12);
+        assert_eq!((recent.get("4"), recent.get("5"), recent.get("12")), (None, None, Some(12)));
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::{
     dataset::{decode, transform},
-    domain::{DecisionRule, ImageId, RunId, TopK},
+    domain::{DecisionRule, ImageId, RunId, SavedView, TopK},
     error::{Error, Result},
     explanation::{Head, coarse_only_path, decision_path},
     inference::{Classifiers, InferenceError, ModelFile},
@@ -41,6 +41,8 @@ pub struct Services {
     pub images: Images,
     /// Backbone weights to start from.
     pub weights: Weights,
+    /// Tags and notes on images, and saved views.
+    pub annotations: Annotations,
     /// Something long that the server itself is doing.
     pub activity: watch::Receiver<Option<Activity>>,
 }
@@ -129,6 +131,69 @@ impl Weights {
         let items = listed.map_err(|error| Error::internal("the weights were not listed", error))?;
         Ok(Listing { items, next_cursor: None })
     }
+}
+
+/// What people say of images, and the views they keep.
+#[derive(Clone, Debug)]
+pub struct Annotations {
+    store: Store,
+}
+
+impl Annotations {
+    /// Over `store`.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Gives an image a tag; one that it has already changes nothing.
+    pub async fn tag(&self, image: ImageId, tag: &str) -> Result<()> {
+        self.store.add_tag(image, &tag.parse().map_err(Error::Invalid)?).await
+    }
+
+    /// Takes a tag away; one that it does not have changes nothing.
+    pub async fn untag(&self, image: ImageId, tag: &str) -> Result<()> {
+        self.store.remove_tag(image, tag).await
+    }
+
+    /// Writes the note of an image, at most 4,000 characters; an empty one takes it away.
+    pub async fn note(&self, image: ImageId, text: &str) -> Result<()> {
+        let text = text.trim();
+        match text.chars().count() {
+            0..=4000 => self.store.set_note(image, text, &jiff::Timestamp::now().to_string()).await,
+            length => Err(Error::Invalid(format!("text: a note has at most 4,000 characters, and this one {length}"))),
+        }
+    }
+
+    /// The saved views, by name.
+    pub async fn views(&self) -> Result<Listing<SavedView>> {
+        Ok(Listing { items: self.store.views().await?, next_cursor: None })
+    }
+
+    /// Keeps an address of this program under a name, in place of the one that had it.
+    pub async fn save_view(&self, name: &str, address: &str) -> Result<SavedView> {
+        let name = name.trim();
+        if !(1..=80).contains(&name.chars().count()) {
+            return Err(Error::Invalid("name: a view's name has 1 to 80 characters".into()));
+        }
+        if !is_local(address) || address.len() > 2000 {
+            return Err(Error::Invalid(
+                "address: give path and query of a page here, such as /runs/1/images?outcome=FFCT, of at most 2,000 characters"
+                    .into(),
+            ));
+        }
+        self.store.save_view(name, address, &jiff::Timestamp::now().to_string()).await
+    }
+
+    /// Forgets a view.
+    pub async fn delete_view(&self, id: i64) -> Result<()> {
+        self.store.delete_view(id).await
+    }
+}
+
+/// Whether an address stays within this program.
+pub fn is_local(address: &str) -> bool {
+    let path = address.strip_prefix('/');
+    path.is_some_and(|rest| !rest.starts_with(['/', '\\'])) && !address.contains(char::is_control)
 }
 
 /// Files of data-set images.

@@ -1,5 +1,6 @@
 // What every page has. Everything works without it but liveness, charts, drag and drop.
 import { drawCharts } from "./charts.js";
+import { enableImages } from "./images.js";
 import { goLive } from "./live.js";
 import { localTimes } from "./times.js";
 import { enableDrop } from "./upload.js";
@@ -35,7 +36,14 @@ for (const button of document.querySelectorAll(".theme-toggle")) enableThemeTogg
 for (const select of document.querySelectorAll("select[data-submit]")) {
   select.addEventListener("change", () => select.form.requestSubmit());
 }
+// What is not filled in need not stand in the address.
+for (const form of document.querySelectorAll("form[method=get]")) {
+  form.addEventListener("formdata", (event) => {
+    for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
+  });
+}
 localTimes(document);
 enableDrop();
+enableImages();
 drawCharts();
 goLive(drawCharts);

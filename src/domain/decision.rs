@@ -96,6 +96,22 @@ impl DecisionRule {
             Self::PerLabel { thresholds } => above(logits, thresholds.iter()),
         }
     }
+
+    /// Whether [`decide`](Self::decide) takes `label`.
+    pub fn takes(&self, logits: &[f32], true_count: usize, label: FineId) -> bool {
+        let among_first = |k: usize| {
+            let own = logits[label.index()];
+            let goes_before =
+                |&(other, logit): &(usize, &f32)| logit.total_cmp(&own).then(label.index().cmp(&other)).is_gt();
+            logits.iter().enumerate().filter(goes_before).count() < k
+        };
+        match self {
+            Self::TopK { k: TopK::Oracle } => among_first(true_count),
+            Self::TopK { k: TopK::Fixed(k) } => among_first(usize::from(k.get())),
+            Self::Threshold { threshold } => sigmoid(logits[label.index()]) > threshold.get(),
+            Self::PerLabel { thresholds } => sigmoid(logits[label.index()]) > thresholds[label.index()].get(),
+        }
+    }
 }
 
 fn top_k(logits: &[f32], k: usize) -> LabelSet {
@@ -120,14 +136,24 @@ pub fn sigmoid(logit: f32) -> f64 {
 
 /// Softmax of `logits` in float64.
 pub fn softmax(logits: &[f32]) -> Vec<f64> {
+    let mut probabilities = Vec::with_capacity(logits.len());
+    softmax_into(logits, &mut probabilities);
+    probabilities
+}
+
+/// The same in place of what was in `probabilities`, for many images without a new vector for each.
+pub fn softmax_into(logits: &[f32], probabilities: &mut Vec<f64>) {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exp: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) - f64::from(max)).exp()).collect();
-    let sum: f64 = exp.iter().sum();
-    exp.into_iter().map(|e| e / sum).collect()
+    probabilities.clear();
+    probabilities.extend(logits.iter().map(|&logit| (f64::from(logit) - f64::from(max)).exp()));
+    let sum: f64 = probabilities.iter().sum();
+    for probability in probabilities {
+        *probability /= sum;
+    }
 }
 
 /// The index of the largest value; ties: the lower index. 0 for an empty slice.
-pub fn arg_max(values: &[f32]) -> usize {
+pub fn arg_max<T: PartialOrd>(values: &[T]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
         if *value > values[best] {
@@ -170,6 +196,23 @@ mod tests {
         // sigmoid(0) = 0.5, sigmoid(2) = 0.881, sigmoid(-1) = 0.269
         let rule = DecisionRule::PerLabel { thresholds: [0.5, 0.88, 0.27, 0.2].map(Threshold).into() };
         assert_eq!(rule.decide(&[0.0, 2.0, -1.0, -1.0], 0), set(&[1, 3]));
+    }
+
+    #[test]
+    fn a_label_is_taken_if_it_is_in_the_set() {
+        let logits = [1.0, 3.0, -0.0, 0.0, 3.0, -2.0, 0.0];
+        let threshold = DecisionRule::Threshold { threshold: Threshold(0.5) };
+        let per_label =
+            DecisionRule::PerLabel { thresholds: [0.8, 0.9, 0.5, 0.4, 0.95, 0.1, 0.5].map(Threshold).into() };
+        let rules = (1..9).map(fixed).chain([DecisionRule::TopK { k: TopK::Oracle }, threshold, per_label]);
+        for rule in rules {
+            for true_count in 0..4 {
+                let set = rule.decide(&logits, true_count);
+                for label in (0..7).map(FineId) {
+                    assert_eq!(rule.takes(&logits, true_count, label), set.contains(label), "{rule:?} {label}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -80,6 +80,11 @@ impl Split {
             Self::Test => "test",
         }
     }
+
+    /// Whether it is the test split, whose images are the same for every run.
+    pub fn is_test(self) -> bool {
+        self == Self::Test
+    }
 }
 
 impl fmt::Display for Split {

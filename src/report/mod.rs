@@ -3,13 +3,20 @@
 //!
 //! No SQL and no candle: everything comes from the store's rows and score files.
 
+mod bottleneck;
+mod categories;
+mod category;
 mod changes;
+mod class;
 mod comparison;
 mod curves;
 mod dataset;
+mod dataset_images;
 mod disk;
 mod evidence;
 mod figure;
+mod head_weights;
+mod label;
 mod labels;
 mod outcomes;
 mod paper;
@@ -17,23 +24,38 @@ mod prediction;
 mod reports;
 mod rule;
 mod run;
+mod sort;
 mod sweep;
 mod transitions;
 
+pub use bottleneck::{
+    BottleneckQuery, BottleneckReport, CompletenessReport, ConsistencyReport, InterventionReport, LookupReport,
+};
+pub use categories::{CategoriesReport, CategoryFigures};
+pub use category::{CategoryEvidence, CategoryReport, ConfusedCategory, LabelEvidence, MeanContribution};
 pub use changes::{Changed, Position};
-pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
+pub use class::{CalibrationBin, CalibrationReport, ClassFigures, PrecisionRecall, WrongImage};
+pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, Difference, GroupChoice};
 pub use curves::{Along, Curve, CurvePoint, CurvesQuery, CurvesReport, MAX_CURVES, Measure};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
+pub use dataset_images::{
+    Agreement as RunAgreement, DatasetColumn, DatasetImage, DatasetImages, DatasetImagesQuery, ShownRun,
+};
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
+pub use head_weights::{CategoryWeights, HeadWeights, LabelWeight, LabelWeights};
+pub use label::{CompanionLabel, CompanionList, LabelReport};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
-pub use outcomes::{OutcomeItem, OutcomePage, OutcomeQuery, ScoredLabel};
+pub use outcomes::{
+    ImageColumn, ImageReport, MissedLabel, OutcomeItem, OutcomePage, OutcomeQuery, OutcomeUnder, ScoredLabel,
+};
 pub use paper::{PaperRow, PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
 pub use reports::{IndicesQuery, Reports, RunQuery};
 pub(crate) use rule::rule_query;
 pub use rule::{RuleQuery, rule_words};
 pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults, SubmittedRun};
+pub use sort::{Column, Sort};
 pub use sweep::{SweepBrief, SweepCounts, SweepDetail, SweepItem, SweepLink, SweepMember, SweepQuery, SweepReport};
 pub use transitions::{ComparedRun, PairedTest, TransitionsQuery, TransitionsReport};
 
@@ -44,6 +66,8 @@ pub use crate::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// A part of a list, and where it goes on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Listing<T> {
@@ -51,4 +75,9 @@ pub struct Listing<T> {
     pub items: Vec<T>,
     /// To be passed as `cursor` for what follows; `null` at the end.
     pub next_cursor: Option<String>,
+}
+
+/// Computes on a thread that may take its time.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal("a report was not computed", error))
 }

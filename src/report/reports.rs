@@ -5,33 +5,52 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{
-    Attempt, Comparison, DatasetBrief, DatasetReport, Listing, OutcomePage, OutcomeQuery, RunBrief, RunReport,
-    RunResults, outcomes, rule::rule_query, run::IndicesReport,
+    Attempt, Comparison, DatasetBrief, DatasetReport, Listing, RunBrief, RunReport, RunResults, evidence::Evidence,
+    rule::rule_query, run::IndicesReport, transitions::Paired,
 };
 use crate::{
-    analysis::{Precisions, tally},
-    domain::{RunId, RunStatus, Split, Tally, Threshold},
+    analysis::{Columns, Interventions, Precisions},
+    domain::{Judgements, RunId, RunStatus, Split, Tally, Threshold},
     error::{Error, Result},
-    exchange::Scores,
     recent::Recent,
-    store::{RunFilter, RunRow, Store},
-    worker::protocol::ArtifactKind,
+    store::{RunFilter, RunRow, Store, Truths},
 };
 
-/// How many score files are kept in memory; COCO's test scores are under a megabyte.
-const CACHED_SCORES: usize = 16;
-/// How many runs' average precisions and tuned thresholds are kept in memory: some kilobytes each.
-const CACHED_RUNS: usize = 64;
+/// How much memory scores may take, in bytes: those of 30 runs on 100,000 images. COCO's test scores are under a megabyte.
+const CACHED_EVIDENCE: usize = 1 << 30;
+/// How many runs' columns are kept in memory: 14 bytes for each image.
+const CACHED_COLUMNS: usize = 64;
+/// How many runs' judgements are kept in memory, each under one rule: a byte for each image.
+const CACHED_JUDGEMENTS: usize = 512;
+/// How many pairs of runs are kept in memory: some hundred bytes each.
+const CACHED_PAIRS: usize = 4096;
+/// Of how many splits of data sets the truths are kept in memory.
+const CACHED_TRUTHS: usize = 8;
+/// How many times average precisions are kept in memory, of a run's labels, its categories, or one label: some kilobytes.
+const CACHED_PRECISIONS: usize = 512;
+/// How many runs' interventions are kept in memory: a kilobyte or two each.
+const CACHED_INTERVENTIONS: usize = 64;
+/// How many runs' tuned thresholds are kept in memory: some kilobytes each.
+const CACHED_THRESHOLDS: usize = 64;
 
 /// Answers every question of pages and API from the store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reports {
     pub(super) store: Store,
-    /// Score files by the hash of their content.
-    scores: Recent<Arc<Scores>>,
-    /// Average precisions by the run, whose scores never change.
+    /// By run and split, which never change.
+    pub(super) evidence: Recent<Arc<Evidence>>,
+    pub(super) columns: Recent<Arc<Columns>>,
+    /// By run, split and rule.
+    pub(super) judgements: Recent<Arc<Judgements>>,
+    /// By base run and run, each under its own rule.
+    pub(super) paired: Recent<Paired>,
+    /// By data set and split.
+    pub(super) truths: Recent<Arc<Truths>>,
+    /// Average precisions by the run, whose scores never change, and what is ranked.
     pub(super) precisions: Recent<Arc<Precisions>>,
-    /// Thresholds tuned on validation, by the run.
+    /// By the run.
+    pub(super) interventions: Recent<Arc<Interventions>>,
+    /// Tuned on validation, by the run.
     pub(super) thresholds: Recent<Arc<[Threshold]>>,
 }
 
@@ -63,15 +82,26 @@ impl Reports {
     pub fn new(store: Store) -> Self {
         Self {
             store,
-            scores: Recent::new(CACHED_SCORES),
-            precisions: Recent::new(CACHED_RUNS),
-            thresholds: Recent::new(CACHED_RUNS),
+            evidence: Recent::weighing(CACHED_EVIDENCE, |evidence: &Arc<Evidence>| evidence.bytes()),
+            columns: Recent::new(CACHED_COLUMNS),
+            judgements: Recent::new(CACHED_JUDGEMENTS),
+            paired: Recent::new(CACHED_PAIRS),
+            truths: Recent::new(CACHED_TRUTHS),
+            precisions: Recent::new(CACHED_PRECISIONS),
+            interventions: Recent::new(CACHED_INTERVENTIONS),
+            thresholds: Recent::new(CACHED_THRESHOLDS),
         }
     }
 
     /// The comparison of a data set's runs; `None` where there is no data set at all. Without a name: the data set of the
-    /// newest run, else the newest data set. Each of `picks` chooses its group for its cell instead of the newest one.
-    pub async fn comparison(&self, dataset: Option<&str>, picks: &[RunId]) -> Result<Option<Comparison>> {
+    /// newest run, else the newest data set. Each of `picks` chooses its group for its cell instead of the newest one; `base` is
+    /// the run that the others are held against, by default the one with the highest IA.
+    pub async fn comparison(
+        &self,
+        dataset: Option<&str>,
+        picks: &[RunId],
+        base: Option<RunId>,
+    ) -> Result<Option<Comparison>> {
         let current = match dataset {
             Some(name) => Some(name.to_owned()),
             None => self.store.current_dataset().await?,
@@ -80,7 +110,9 @@ impl Reports {
         let dataset = self.store.dataset(&name).await?;
         let datasets = self.store.datasets().await?.into_iter().map(|row| row.name).collect();
         let runs = self.store.runs(&RunFilter { dataset: Some(name), ..RunFilter::default() }).await?;
-        Ok(Some(Comparison::of(&dataset, datasets, runs, picks)))
+        let mut comparison = Comparison::of(&dataset, datasets, runs, picks);
+        self.hold_against(&mut comparison, base).await?;
+        Ok(Some(comparison))
     }
 
     /// Runs, newest first.
@@ -143,7 +175,7 @@ impl Reports {
             return Err(Error::Invalid(format!("alpha: {alpha} is outside 0 (exclusive) to 100")));
         }
         let rule = self.rule(&run, query).await?;
-        let tally = tally(&self.evidence(id, Split::Test).await?.decide(rule.as_ref()), rule.as_ref());
+        let tally = self.judgements(&run, Split::Test, rule.as_ref()).await?.tally();
         let indices = tally.indices();
         Ok(IndicesReport {
             run: id,
@@ -159,11 +191,6 @@ impl Reports {
             coarse_accuracy: tally.coarse_accuracy(),
             fine_exact_match: indices.and_then(|i| i.fine_exact_match),
         })
-    }
-
-    /// What a run decided, image by image.
-    pub async fn outcomes(&self, id: RunId, query: &OutcomeQuery) -> Result<OutcomePage> {
-        outcomes::page(self, id, query).await
     }
 
     /// All data sets, newest first.
@@ -187,26 +214,6 @@ impl Reports {
                 Err(Error::Conflict(format!("run {id} is {status}: only a succeeded run has outcomes")))
             }
         }
-    }
-
-    pub(super) async fn scores(&self, run: RunId, split: Split) -> Result<Arc<Scores>> {
-        let kind = match split {
-            Split::Test => ArtifactKind::ScoresTest,
-            Split::Validation => ArtifactKind::ScoresValidation,
-            Split::Train => return Err(Error::Invalid("split: there are scores of test and validation only".into())),
-        };
-        let artifact = self.store.artifact(run, kind).await?;
-        if let Some(scores) = self.scores.get(&artifact.sha256) {
-            return Ok(scores);
-        }
-        let sha256 = artifact.sha256.clone();
-        let scores = tokio::task::spawn_blocking(move || Scores::read(&artifact.path, Some(&artifact.sha256)))
-            .await
-            .map_err(|error| Error::internal("scores were not read", error))?
-            .map_err(|error| Error::internal(format!("the scores of run {run} cannot be read"), error))?;
-        let scores = Arc::new(scores);
-        self.scores.put(sha256, scores.clone());
-        Ok(scores)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{num::NonZeroU16, sync::Arc};
 
+use serde::Serialize;
+
 use super::Reports;
 use crate::{
     analysis::tune,
@@ -38,7 +40,7 @@ pub(crate) use rule_query;
 
 rule_query! {
     /// `rule=top-k|threshold|tuned&k=&threshold=`: any rule on any run's fine scores; by default the run's own.
-    #[derive(Default)]
+    #[derive(Default, PartialEq, Serialize)]
     pub struct RuleQuery {}
 }
 
@@ -103,13 +105,12 @@ impl Reports {
             return Ok(known);
         }
         let (evidence, own) = (self.evidence(run.id, Split::Validation).await?, run.spec.threshold);
-        let tuned = tokio::task::spawn_blocking(move || {
+        let tuned = super::blocking(move || {
             let fine = evidence.scores.fine.as_ref()?;
             Some(tune(fine, &evidence.truths().collect::<Vec<_>>(), own))
         });
-        let tuned = tuned.await.map_err(|error| Error::internal("thresholds were not tuned", error))?;
-        let tuned =
-            tuned.ok_or_else(|| Error::internal("a run with a decision rule has no fine scores", key.as_str()))?;
+        let no_scores = || Error::internal("a run with a decision rule has no fine scores", key.as_str());
+        let tuned = tuned.await?.ok_or_else(no_scores)?;
         self.thresholds.put(key, tuned.clone());
         Ok(tuned)
     }

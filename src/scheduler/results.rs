@@ -1,16 +1,13 @@
 //! From the score files that a worker left to the outcomes that are recorded.
 
-use std::{
-    collections::HashMap,
-    path::{Component, Path},
-};
+use std::path::{Component, Path};
 
 use crate::{
-    analysis::{Truth, decide_all, tally},
-    domain::{AttemptId, CoarseId, DecisionRule, LabelSet, RunId, Split},
+    analysis::{Truth, decide_all},
+    domain::{AttemptId, DecisionRule, Judgements, RunId, Split},
     error::{Error, Result},
     exchange::Scores,
-    store::{NewOutcomes, Store},
+    store::{NewOutcomes, Store, Truths},
     worker::protocol::{Artifact, ArtifactKind},
 };
 
@@ -21,7 +18,8 @@ pub(super) async fn outcomes(
     run: RunId,
     artifacts: &[Artifact],
 ) -> Result<Vec<NewOutcomes>> {
-    let rule = store.run(run).await?.spec.own_rule();
+    let row = store.run(run).await?;
+    let rule = row.spec.own_rule();
     let directory = store.attempt_directory(attempt).await?;
     for artifact in artifacts {
         let inside = artifact.path.components().all(|part| matches!(part, Component::Normal(_)));
@@ -37,7 +35,7 @@ pub(super) async fn outcomes(
     for (split, kind) in [(Split::Validation, ArtifactKind::ScoresValidation), (Split::Test, ArtifactKind::ScoresTest)]
     {
         let artifact = find(kind).ok_or_else(|| Error::Invalid(format!("the worker left no {split} scores")))?;
-        let truths = store.truths(run, split).await?;
+        let truths = store.truths(row.dataset_id, split).await?;
         let path = directory.join(&artifact.path);
         let (sha256, rule) = (artifact.sha256.clone(), rule.clone());
         let outcomes = tokio::task::spawn_blocking(move || of_split(split, rule, &path, &sha256, truths))
@@ -53,14 +51,14 @@ fn of_split(
     rule: Option<DecisionRule>,
     path: &Path,
     sha256: &str,
-    truths: Vec<(i64, LabelSet, CoarseId)>,
+    truths: Truths,
 ) -> Result<NewOutcomes> {
     let scores = Scores::read(path, Some(sha256)).map_err(|error| Error::Invalid(error.to_string()))?;
-    if split == Split::Test && scores.len() != truths.len() {
+    if split == Split::Test && scores.len() != truths.source_ids.len() {
         return Err(Error::Invalid(format!(
             "the test scores have {} images, the data set has {}",
             scores.len(),
-            truths.len()
+            truths.source_ids.len()
         )));
     }
     if !scores.image_ids.is_sorted_by(|a, b| a < b) {
@@ -71,23 +69,17 @@ fn of_split(
             "the {split} scores do not fit the objective: fine scores go with a fine objective"
         )));
     }
-    let truths: HashMap<i64, (LabelSet, CoarseId)> =
-        truths.into_iter().map(|(id, fine, coarse)| (id, (fine, coarse))).collect();
     let truths = scores
         .image_ids
         .iter()
         .map(|id| {
-            let (fine, coarse) = truths.get(id).ok_or_else(|| {
+            let row = truths.source_ids.binary_search(id).map_err(|_| {
                 Error::Invalid(format!("the {split} scores name image {id}, which the data set does not have"))
             })?;
-            Ok(Truth { fine, coarse: *coarse })
+            Ok(Truth { fine: &truths.labels[row], coarse: truths.coarse[row] })
         })
         .collect::<Result<Vec<_>>>()?;
     let decisions = decide_all(&scores, truths, rule.as_ref());
-    let rows = scores
-        .image_ids
-        .iter()
-        .zip(&decisions)
-        .map(|(id, decision)| (*id, decision.fine_correct, decision.coarse_correct, decision.coarse));
-    Ok(NewOutcomes { split, rows: rows.collect(), tally: tally(&decisions, rule.as_ref()) })
+    let right = decisions.iter().map(|one| (one.fine_correct.unwrap_or(false), one.coarse_correct));
+    Ok(NewOutcomes { split, judgements: Judgements::of(rule.is_some(), right) })
 }

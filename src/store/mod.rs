@@ -3,6 +3,7 @@
 //! One writer connection, so that writers queue here instead of meeting a busy database, and a pool of readers that WAL
 //! lets read meanwhile. Big writes are one statement over a JSON parameter that was prepared outside the transaction.
 
+mod annotations;
 mod attempts;
 mod changes;
 mod datasets;
@@ -27,12 +28,13 @@ use sqlx::{
 
 use crate::error::{Error, Result};
 
+pub use annotations::ListedImage;
 pub use attempts::AttemptRow;
 pub use changes::{Change, Clock};
 pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
 pub use files::DiskUsage;
 pub use order::QueueState;
-pub use outcomes::{NewOutcomes, OutcomeFilter, OutcomeRow};
+pub use outcomes::{NewOutcomes, Truths};
 pub use queue::{Claim, Ending, Underway};
 pub use runs::{RunFilter, RunRow};
 pub use submit::Submitted;

@@ -2,9 +2,9 @@
 
 use sqlx::SqliteConnection;
 
-use super::{Store, from_json, to_json};
+use super::{Store, from_json};
 use crate::{
-    domain::{CoarseId, Counts, FineId, ImageId, LabelSet, Outcome, RunId, Split, Tally},
+    domain::{CoarseId, Counts, DatasetId, ImageId, Judgements, LabelSet, Outcome, RunId, Split, Tally},
     error::{Error, Result},
     worker::protocol::{Artifact, ArtifactKind},
 };
@@ -35,151 +35,60 @@ impl From<TallyRow> for Tally {
 pub struct NewOutcomes {
     /// `Validation` or `Test`.
     pub split: Split,
-    /// Source id, whether fine was right, whether coarse was right, the category decided for.
-    pub rows: Vec<(i64, Option<bool>, bool, CoarseId)>,
-    /// Their counts.
-    pub tally: Tally,
+    /// Under the run's own rule.
+    pub judgements: Judgements,
 }
 
-/// Which outcomes of a run.
-#[derive(Clone, Debug)]
-pub struct OutcomeFilter {
-    /// `Validation` or `Test`.
-    pub split: Split,
-    /// This outcome only.
-    pub outcome: Option<Outcome>,
-    /// Images that truly have this label.
-    pub fine: Option<FineId>,
-    /// Images of this category.
-    pub coarse: Option<CoarseId>,
-    /// Images that had this outcome under another run of the same data set.
-    pub other: Option<(RunId, Outcome)>,
-    /// Images after this one.
-    pub after: Option<ImageId>,
-    /// At most so many.
-    pub limit: u32,
-}
-
-/// What a run decided for one image.
-#[derive(Clone, Debug)]
-pub struct OutcomeRow {
-    /// The image.
-    pub image: ImageId,
-    /// Its id in the annotations.
-    pub source_id: i64,
-    /// Its file name.
-    pub file_name: String,
-    /// Its true labels.
-    pub labels: LabelSet,
-    /// Its true category.
-    pub coarse: CoarseId,
-    /// Whether the predicted fine set is the true one; `None` for a coarse-only run.
-    pub fine_correct: Option<bool>,
-    /// Whether the category is right.
-    pub coarse_correct: bool,
-    /// The category decided for.
-    pub predicted_coarse: CoarseId,
+/// What is true of the images of a split, in the order of their source ids.
+#[derive(Clone, Debug, Default)]
+pub struct Truths {
+    /// The ids in the annotations, ascending.
+    pub source_ids: Vec<i64>,
+    /// The images.
+    pub images: Vec<ImageId>,
+    /// All of their fine labels.
+    pub labels: Vec<LabelSet>,
+    /// Their categories.
+    pub coarse: Vec<CoarseId>,
 }
 
 impl Store {
-    /// The true labels and category of every image of a split of the run's data set, by source id. `Train` and
-    /// `Validation` both mean the images of train.
-    pub async fn truths(&self, run: RunId, split: Split) -> Result<Vec<(i64, LabelSet, CoarseId)>> {
+    /// What is true of every image of a split of a data set. `Train` and `Validation` both mean the images of train.
+    pub async fn truths(&self, dataset: DatasetId, split: Split) -> Result<Truths> {
         let split = split.of_dataset();
         let rows = sqlx::query!(
-            r#"select image.source_id, image.coarse as "coarse: u16", json_group_array(image_label.fine) as "labels!: String"
-               from run
-               join image on image.dataset_id = run.dataset_id and image.split = ?
-               join image_label on image_label.image_id = image.id
-               where run.id = ? group by image.id order by image.source_id"#,
-            split,
-            run.0
+            r#"select id, source_id, coarse as "coarse: u16",
+                      (select json_group_array(fine) from image_label where image_id = image.id) as "labels!: String"
+               from image where dataset_id = ? and split = ? order by source_id"#,
+            dataset.0,
+            split
         )
         .fetch_all(&self.reader)
         .await?;
-        rows.into_iter()
-            .map(|row| Ok((row.source_id, from_json("image_label.fine", &row.labels)?, CoarseId(row.coarse))))
-            .collect()
+        let mut truths = Truths::default();
+        for row in rows {
+            truths.source_ids.push(row.source_id);
+            truths.images.push(ImageId(row.id));
+            truths.labels.push(from_json("image_label.fine", &row.labels)?);
+            truths.coarse.push(CoarseId(row.coarse));
+        }
+        Ok(truths)
     }
 
-    /// Outcomes in the order of the images, and how many match in all.
-    pub async fn outcomes(&self, run: RunId, filter: &OutcomeFilter) -> Result<(u64, Vec<OutcomeRow>)> {
-        let split = filter.split.as_str();
-        let (fine_true, coarse_true) =
-            (filter.outcome.map(Outcome::fine_true), filter.outcome.map(Outcome::coarse_true));
-        let (fine, coarse) = (filter.fine.map(|fine| fine.0), filter.coarse.map(|coarse| coarse.0));
-        let (other, other_outcome) = filter.other.unzip();
-        let other = other.map(|run| run.0);
-        let (other_fine, other_coarse) =
-            (other_outcome.map(Outcome::fine_true), other_outcome.map(Outcome::coarse_true));
-        let after = filter.after.map(|image| image.0);
-        let total = sqlx::query_scalar!(
-            r#"select count(*)
-               from outcome join image on image.id = outcome.image_id
-               where outcome.run_id = ?1 and outcome.split = ?2
-                 and (?3 is null or (outcome.fine_correct = ?3 and outcome.coarse_correct = ?4))
-                 and (?5 is null or exists (select 1 from image_label where image_id = outcome.image_id and fine = ?5))
-                 and (?6 is null or image.coarse = ?6)
-                 and (?7 is null or exists (select 1 from outcome as other
-                      where other.run_id = ?7 and other.split = ?2 and other.image_id = outcome.image_id
-                        and other.fine_correct = ?8 and other.coarse_correct = ?9))"#,
+    /// What was right about each image of a split under the run's own rule.
+    pub async fn judgements(&self, run: RunId, split: Split) -> Result<Judgements> {
+        let word = split.as_str();
+        let row = sqlx::query!(
+            r#"select bytes, ftct is not null as "fine!: bool"
+               from judgements join tally using (run_id, split) where run_id = ? and split = ?"#,
             run.0,
-            split,
-            fine_true,
-            coarse_true,
-            fine,
-            coarse,
-            other,
-            other_fine,
-            other_coarse
+            word
         )
-        .fetch_one(&self.reader)
-        .await?;
-        let rows = sqlx::query!(
-            r#"select image.id, image.source_id, image.file_name, image.coarse as "coarse: u16",
-                      (select json_group_array(fine) from image_label where image_id = image.id) as "labels!: String",
-                      fine_correct as "fine_correct: bool", coarse_correct as "coarse_correct: bool",
-                      predicted_coarse as "predicted_coarse: u16"
-               from outcome join image on image.id = outcome.image_id
-               where outcome.run_id = ?1 and outcome.split = ?2
-                 and (?3 is null or (outcome.fine_correct = ?3 and outcome.coarse_correct = ?4))
-                 and (?5 is null or exists (select 1 from image_label where image_id = outcome.image_id and fine = ?5))
-                 and (?6 is null or image.coarse = ?6)
-                 and (?7 is null or exists (select 1 from outcome as other
-                      where other.run_id = ?7 and other.split = ?2 and other.image_id = outcome.image_id
-                        and other.fine_correct = ?8 and other.coarse_correct = ?9))
-                 and (?10 is null or image.id > ?10)
-               order by image.id limit ?11"#,
-            run.0,
-            split,
-            fine_true,
-            coarse_true,
-            fine,
-            coarse,
-            other,
-            other_fine,
-            other_coarse,
-            after,
-            filter.limit
-        )
-        .fetch_all(&self.reader)
-        .await?;
-        let rows = rows
-            .into_iter()
-            .map(|row| {
-                Ok(OutcomeRow {
-                    image: ImageId(row.id),
-                    source_id: row.source_id,
-                    file_name: row.file_name,
-                    labels: from_json("image_label.fine", &row.labels)?,
-                    coarse: CoarseId(row.coarse),
-                    fine_correct: row.fine_correct,
-                    coarse_correct: row.coarse_correct,
-                    predicted_coarse: CoarseId(row.predicted_coarse),
-                })
-            })
-            .collect::<Result<_>>()?;
-        Ok((total.unsigned_abs(), rows))
+        .fetch_optional(&self.reader)
+        .await?
+        .ok_or_else(|| Error::Conflict(format!("run {run} has no outcomes: only a succeeded run has")))?;
+        Judgements::new(row.bytes, row.fine)
+            .ok_or_else(|| Error::internal("the column judgements.bytes holds none", format!("run {run}, {split}")))
     }
 
     /// The counted outcomes of one split.
@@ -208,31 +117,12 @@ impl Store {
 }
 
 /// Records the outcomes of one split within the transaction that ends the run.
-pub(super) async fn insert(connection: &mut SqliteConnection, run: RunId, new: &NewOutcomes, rows: &str) -> Result<()> {
-    let (split, dataset_split) = (new.split.as_str(), new.split.of_dataset());
-    // `cross join` keeps SQLite from scanning the JSON once per image.
-    let inserted = sqlx::query!(
-        "insert into outcome (run_id, image_id, split, fine_correct, coarse_correct, predicted_coarse)
-         select run.id, image.id, ?1, entry.value ->> 1, entry.value ->> 2, entry.value ->> 3
-         from run
-         cross join json_each(?2) as entry
-         cross join image on image.dataset_id = run.dataset_id and image.split = ?4 and image.source_id = entry.value ->> 0
-         where run.id = ?3",
-        split,
-        rows,
-        run.0,
-        dataset_split
-    )
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
-    if inserted != new.rows.len() as u64 {
-        return Err(Error::Invalid(format!(
-            "the {split} scores name {} images, of which the data set has {inserted}",
-            new.rows.len()
-        )));
-    }
-    let Tally { images, coarse_correct, counts } = new.tally;
+pub(super) async fn insert(connection: &mut SqliteConnection, run: RunId, new: &NewOutcomes) -> Result<()> {
+    let (split, bytes) = (new.split.as_str(), new.judgements.bytes());
+    sqlx::query!("insert into judgements (run_id, split, bytes) values (?, ?, ?)", run.0, split, bytes)
+        .execute(&mut *connection)
+        .await?;
+    let Tally { images, coarse_correct, counts } = new.judgements.tally();
     let [images, coarse_correct] = [images, coarse_correct].map(u64::cast_signed);
     let [ftct, ftcf, ffct, ffcf] = Outcome::ALL.map(|outcome| counts.map(|counts| counts.get(outcome).cast_signed()));
     sqlx::query!(
@@ -249,14 +139,4 @@ pub(super) async fn insert(connection: &mut SqliteConnection, run: RunId, new: &
     .execute(&mut *connection)
     .await?;
     Ok(())
-}
-
-/// `[[source_id, fine_correct, coarse_correct, predicted_coarse], …]` with 0 and 1 for no and yes.
-pub(super) fn rows_json(new: &NewOutcomes) -> Result<String> {
-    let rows: Vec<_> = new
-        .rows
-        .iter()
-        .map(|(id, fine, coarse, predicted)| (id, fine.map(u8::from), u8::from(*coarse), predicted))
-        .collect();
-    to_json(&rows)
 }

@@ -256,7 +256,6 @@ impl Store {
         now: Timestamp,
     ) -> Result<()> {
         let now = now.to_string();
-        let rows: Vec<String> = outcomes.iter().map(outcomes::rows_json).collect::<Result<_>>()?;
         let mut transaction = self.writer.begin_with("begin immediate").await?;
         let (run, _) = held(&mut transaction, attempt).await?;
         for artifact in artifacts {
@@ -273,8 +272,8 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         }
-        for (new, rows) in outcomes.iter().zip(&rows) {
-            outcomes::insert(&mut transaction, run, new, rows).await?;
+        for new in outcomes {
+            outcomes::insert(&mut transaction, run, new).await?;
         }
         end_attempt(&mut transaction, attempt, "succeeded", &now).await?;
         sqlx::query!(

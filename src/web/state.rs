@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use crate::{
     report::Reports,
-    services::{Activity, Images, Predictor, Queue, Services, Weights},
+    services::{Activity, Annotations, Images, Predictor, Queue, Services, Weights},
 };
 
 /// The router's state.
@@ -16,12 +16,13 @@ pub struct App {
     predictor: Predictor,
     images: Images,
     weights: Weights,
+    annotations: Annotations,
     activity: watch::Receiver<Option<Activity>>,
 }
 
 impl From<Services> for App {
     fn from(services: Services) -> Self {
-        let Services { reports, queue, predictor, images, weights, activity } = services;
-        Self { reports, queue, predictor, images, weights, activity }
+        let Services { reports, queue, predictor, images, weights, annotations, activity } = services;
+        Self { reports, queue, predictor, images, weights, annotations, activity }
     }
 }

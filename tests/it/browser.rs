@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use crate::support::TestServer;
 
-const WIDTHS: [u32; 2] = [1440, 390];
-const THEMES: [&str; 2] = ["light", "dark"];
+/// Widths in pixels with a theme: from a small telephone to a large screen, and the two that are used most in both themes.
+const LOOKS: [(u32, &str); 6] =
+    [(360, "light"), (390, "light"), (390, "dark"), (1440, "light"), (1440, "dark"), (2560, "light")];
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Every kind of page that the server has something to show on.
@@ -27,7 +28,9 @@ fn paths(server: &TestServer) -> Vec<String> {
     let mut paths: Vec<String> =
         ["/", "/runs", "/runs/new", "/sweeps", "/datasets", "/predict", "/api", "/nowhere"].map(str::to_owned).into();
     if let Some(dataset) = list("datasets").first() {
-        paths.push(format!("/datasets/{}", dataset["name"].as_str().unwrap()));
+        let dataset = dataset["name"].as_str().unwrap();
+        paths
+            .extend([format!("/datasets/{dataset}"), format!("/datasets/{dataset}/images?outcomes=differ&sort=right")]);
     }
     if let Some(sweep) = list("sweeps").first() {
         paths.push(format!("/sweeps/{}", sweep["id"]));
@@ -38,13 +41,22 @@ fn paths(server: &TestServer) -> Vec<String> {
     if let [b, a, ..] = ids.as_slice() {
         let curves = format!("/curves?run={a}&run={b}");
         paths.extend([format!("/runs/{b}/labels"), format!("/transitions?a={a}&b={b}"), curves.clone()]);
+        paths.extend(
+            ["bottleneck", "labels/person", "categories", "categories/animal"].map(|of| format!("/runs/{b}/{of}")),
+        );
         paths.extend([format!("{curves}&measure=validation-ia&x=seconds"), "/curves".into()]);
     }
     for status in ["succeeded", "failed", "running", "queued"] {
         if let Some(run) = list(&format!("runs?status={status}")).first() {
             paths.push(format!("/runs/{}", run["id"]));
             if status == "succeeded" {
-                paths.push(format!("/runs/{}/images", run["id"]));
+                let images = format!("/runs/{}/images", run["id"]);
+                let first = &list(&format!("runs/{}/outcomes", run["id"]))[0]["image"];
+                paths.extend([
+                    format!("{images}/{first}?sort=-loss"),
+                    format!("{images}?min_labels=1&sort=-loss"),
+                    images,
+                ]);
             }
         }
     }
@@ -61,25 +73,70 @@ fn every_page_fits_draws_its_charts_and_logs_no_error() {
         "grid": {"objective": ["coarse-only", "top-k-softmax"], "learning_rate": [0.1, 0.01], "seed": [0, 1]}});
     assert_eq!(server.post("/api/v1/sweeps", &sweep).1["id"], 1);
     for path in paths(&server) {
-        for width in WIDTHS {
-            for theme in THEMES {
-                browser.resize(width);
-                // The storage belongs to the site, so a page of it has to be open.
-                browser.open(&format!("{}/healthz", server.url));
-                browser.run(&format!("localStorage.setItem('theme', '{theme}')"));
-                browser.log();
-                browser.open(&format!("{}{path}", server.url));
-                let at = format!("{path} at {width} pixels, {theme}");
-                browser.wait_for(DRAWN, &at);
-                let [needed, given] =
-                    [browser.run("return document.documentElement.scrollWidth"), browser.run("return innerWidth")];
-                assert!(needed.as_u64() <= given.as_u64(), "{at} is {needed} pixels wide");
-                assert_eq!(browser.run("return document.documentElement.dataset.theme"), theme, "{at}");
-                let errors: Vec<String> = browser.log().into_iter().filter(|line| !is_expected(line, &path)).collect();
-                assert_eq!(errors, Vec::<String>::new(), "{at}");
-            }
+        for (width, theme) in LOOKS {
+            browser.resize(width);
+            // The storage belongs to the site, so a page of it has to be open.
+            browser.open(&format!("{}/healthz", server.url));
+            browser.run(&format!("localStorage.setItem('theme', '{theme}')"));
+            browser.log();
+            browser.open(&format!("{}{path}", server.url));
+            let at = format!("{path} at {width} pixels, {theme}");
+            browser.wait_for(DRAWN, &at);
+            let [needed, given] =
+                [browser.run("return document.documentElement.scrollWidth"), browser.run("return innerWidth")];
+            assert!(needed.as_u64() <= given.as_u64(), "{at} is {needed} pixels wide");
+            assert_eq!(browser.run("return document.documentElement.dataset.theme"), theme, "{at}");
+            let errors: Vec<String> = browser.log().into_iter().filter(|line| !is_expected(line, &path)).collect();
+            assert_eq!(errors, Vec::<String>::new(), "{at}");
         }
     }
+}
+
+#[test]
+fn images_are_walked_through_by_keys_and_a_listing_grows_as_it_is_read() {
+    let Some(browser) = Browser::start() else { return };
+    let server = TestServer::with_runs();
+    let listing = "/runs/2/images?limit=6&sort=-loss";
+    browser.resize(1440);
+    browser.open(&format!("{}{listing}", server.url));
+    let cards = "document.querySelectorAll('#cards > li').length";
+    // Nothing is fetched before somebody comes near the end; then one page after the other, to the last.
+    browser.wait_for(
+        &format!(
+            "scrollTo(0, document.body.scrollHeight); return {cards} === 24 && !document.querySelector('[data-more]')"
+        ),
+        "all images",
+    );
+    let all = "return new Set([...document.querySelectorAll('#cards > li')].map((card) => card.id)).size";
+    assert_eq!(browser.run(all), 24, "none twice");
+
+    let key = |key: &str| {
+        browser
+            .run(&format!("document.body.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}', bubbles: true}}))"))
+    };
+    let image = |position: usize| {
+        let link = format!("return document.querySelectorAll('#cards .thumb')[{position}].pathname");
+        browser.run(&link).as_str().unwrap().to_owned()
+    };
+    let [first, second] = [image(0), image(1)];
+    browser.run("document.querySelector('#cards .thumb').click()");
+    let at = |path: &str| {
+        browser.wait_for(&format!("return document.readyState === 'complete' && location.pathname === '{path}'"), path)
+    };
+    at(&first);
+    key("ArrowRight");
+    at(&second);
+    key("ArrowLeft");
+    at(&first);
+    // In a field the arrows move the cursor.
+    browser.run(
+        "const tag = document.getElementById('tag'); tag.focus(); \
+        tag.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))",
+    );
+    at(&first);
+    key("Escape");
+    at("/runs/2/images");
+    assert_eq!(browser.run("return location.search"), "?sort=-loss");
 }
 
 #[test]

@@ -95,8 +95,10 @@ fn another_rule_is_applied_to_both(server: &TestServer) {
         assert_eq!(report[side]["results"]["counts"], indices["counts"]);
         assert_eq!(report[side]["results"]["rule"], "top-k, k = 1");
     }
-    // Galleries know each run's own rule alone.
-    assert!(attributes(&server.page(&format!("/{query}")), "table.transitions a", "href").is_empty());
+    // Galleries follow.
+    let links = attributes(&server.page(&format!("/{query}")), "table.transitions a", "href");
+    let images: usize = links.iter().map(|link| attributes(&server.page(link), "li.card", "id").len()).sum();
+    assert_eq!(images, 24, "{links:?}");
 }
 
 fn a_coarse_only_run_is_compared_by_category_alone(server: &TestServer) {
@@ -126,7 +128,7 @@ fn what_cannot_be_compared_is_refused(server: &TestServer) {
         (format!("transitions?a={TOP_K}&b={other}"), 422, "have different test sets"),
         (format!("transitions?a={TOP_K}&b={SIGMOID}&k=0"), 422, "at least one label"),
         (format!("transitions?a={TOP_K}&b={COARSE_ONLY}&k=1"), 422, "a coarse-only run has no fine scores"),
-        (format!("runs/{TOP_K}/outcomes?other={SIGMOID}"), 422, "other and other_outcome go together"),
+        (format!("runs/{TOP_K}/outcomes?other_outcome=FTCT"), 422, "name it as other"),
         (format!("runs/{TOP_K}/outcomes?other={other}&other_outcome=FTCT"), 422, "of the data set “others”"),
         (format!("runs/{COARSE_ONLY}/labels"), 422, "is coarse-only: it has no scores of fine labels"),
         (format!("runs/{CANCELED}/labels"), 409, "only a succeeded run"),
@@ -158,7 +160,7 @@ fn labels_are_sorted_and_lead_to_their_images(server: &TestServer) {
     let again = attributes(&page, "th[aria-sort] a", "href");
     assert_eq!(again, [format!("/runs/{SIGMOID}/labels?sort=support")]);
     let most = &get(server, &format!("runs/{SIGMOID}/labels?sort=-support"))["labels"][0];
-    let gallery = server.page(&attributes(&page, "table.dense tbody th a", "href")[0]);
+    let gallery = server.page(&attributes(&page, "table.dense tbody td a", "href")[0]);
     assert_eq!(attributes(&gallery, "li.card", "id").len() as u64, most["support"].as_u64().unwrap());
     let footer = attributes(&page, ".footer a", "href");
     assert_eq!(footer, [format!("/api/v1/runs/{SIGMOID}/labels?sort=-support")]);

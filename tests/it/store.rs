@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use twograin::{
     dataset::coco::{Funnel, Imported, ImportedImage, ImportedSplit},
     domain::{
-        AttemptId, CoarseId, Counts, DatasetId, EpochPoint, FineId, Outcome, Progress, RunId, RunSpec, RunStatus,
-        Split, Submission, Tally, Taxonomy,
+        AttemptId, CoarseId, DatasetId, EpochPoint, FineId, Judgements, Progress, RunId, RunSpec, RunStatus, Split,
+        Submission, Taxonomy,
         spec::{Backbone, Objective},
     },
     error::Error,
     scheduler::Executors,
-    store::{Ending, NewDataset, NewOutcomes, OutcomeFilter, RunFilter, Store, StoreConfig, Submitted},
+    store::{Ending, NewDataset, NewOutcomes, RunFilter, Store, StoreConfig, Submitted},
     worker::protocol::{Artifact, ArtifactKind, News, WorkerEvent},
 };
 
@@ -366,7 +366,7 @@ async fn canceling_ends_a_queued_run_at_once_and_asks_a_running_one() {
 }
 
 #[tokio::test]
-async fn outcomes_are_recorded_whole_and_found_by_filter() {
+async fn outcomes_are_recorded_whole_or_not_at_all() {
     let fixture = fixture().await;
     let store = &fixture.store;
     let run = fixture.submit(1).await;
@@ -388,36 +388,22 @@ async fn outcomes_are_recorded_whole_and_found_by_filter() {
     assert_eq!(store.epochs(run).await.unwrap(), [point]);
 
     let weights = Artifact { kind: ArtifactKind::Weights, path: "weights.safetensors".into(), sha256: "a".repeat(64) };
-    let outcomes = |second| NewOutcomes {
-        split: Split::Test,
-        rows: vec![(1, Some(true), true, CoarseId(0)), (second, Some(false), true, CoarseId(1))],
-        tally: Tally { images: 2, coarse_correct: 2, counts: Some(Counts { ftct: 1, ffct: 1, ..Counts::default() }) },
-    };
-    // An image that the data set does not have: nothing at all is recorded.
-    let refused = store.succeed(attempt, 1, (std::slice::from_ref(&weights), &[outcomes(99)]), now).await;
-    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    let outcomes =
+        || NewOutcomes { split: Split::Test, judgements: Judgements::of(true, [(true, true), (false, true)]) };
+    // One split twice: nothing at all is recorded.
+    let refused = store.succeed(attempt, 1, (std::slice::from_ref(&weights), &[outcomes(), outcomes()]), now).await;
+    assert!(refused.is_err(), "{refused:?}");
     assert_eq!(fixture.status(run).await, RunStatus::Running);
     assert!(store.artifact(run, ArtifactKind::Weights).await.is_err());
 
-    store.succeed(attempt, 1, (&[weights], &[outcomes(2)]), now).await.unwrap();
+    store.succeed(attempt, 1, (&[weights], &[outcomes()]), now).await.unwrap();
     let row = store.run(run).await.unwrap();
     assert_eq!((row.status, row.test.unwrap().counts.unwrap().ftct), (RunStatus::Succeeded, 1));
     let path = store.artifact(run, ArtifactKind::Weights).await.unwrap().path;
     assert_eq!(path, store.data_dir().join("runs/1/attempt-1/weights.safetensors"));
 
-    let (split, outcome, fine, coarse, other, after) = (Split::Test, None, None, None, None, None);
-    let all = OutcomeFilter { split, outcome, fine, coarse, other, after, limit: 10 };
-    let found = async |filter: OutcomeFilter| {
-        let (total, rows) = store.outcomes(run, &filter).await.unwrap();
-        (total, rows.iter().map(|row| row.source_id).collect::<Vec<_>>())
-    };
-    assert_eq!(found(all.clone()).await, (2, vec![1, 2]));
-    assert_eq!(found(OutcomeFilter { outcome: Some(Outcome::Ffct), ..all.clone() }).await, (1, vec![2]));
-    assert_eq!(found(OutcomeFilter { fine: Some(FineId(0)), ..all.clone() }).await, (1, vec![1]));
-    assert_eq!(found(OutcomeFilter { coarse: Some(CoarseId(1)), ..all.clone() }).await, (1, vec![2]));
-    assert_eq!(found(OutcomeFilter { other: Some((run, Outcome::Ftct)), ..all.clone() }).await, (1, vec![1]));
-    assert_eq!(found(OutcomeFilter { other: Some((RunId(9), Outcome::Ftct)), ..all.clone() }).await, (0, vec![]));
-    assert_eq!(found(OutcomeFilter { limit: 1, ..all.clone() }).await, (2, vec![1]));
+    assert_eq!(store.judgements(run, Split::Test).await.unwrap(), outcomes().judgements);
+    assert!(store.judgements(run, Split::Validation).await.is_err());
 
     // A data set that a run uses stays; without the run it goes.
     assert!(conflict(store.delete_dataset("d").await).contains("1 run uses it"));

@@ -3,7 +3,7 @@
 use axum::{extract::State, http::StatusCode};
 
 use crate::{
-    report::{Comparison, DatasetBrief, DatasetReport, Listing, Reports},
+    report::{Comparison, DatasetBrief, DatasetImages, DatasetImagesQuery, DatasetReport, Listing, Reports},
     web::{
         error::Problem,
         extract::{Json, Path, Query},
@@ -19,10 +19,18 @@ pub async fn show(State(reports): State<Reports>, Path(name): Path<String>) -> R
     Ok(Json(reports.dataset(&name).await?))
 }
 
+pub async fn images(
+    State(reports): State<Reports>,
+    Path(name): Path<String>,
+    Query(query): Query<DatasetImagesQuery>,
+) -> Result<Json<DatasetImages>, Problem> {
+    Ok(Json(reports.dataset_images(&name, &query).await?))
+}
+
 pub async fn compare(
     State(reports): State<Reports>,
     Query(query): Query<ComparisonQuery>,
 ) -> Result<Json<Comparison>, Problem> {
-    let comparison = reports.comparison(query.dataset.as_deref(), &query.picks).await?;
+    let comparison = reports.comparison(query.dataset.as_deref(), &query.picks, query.base).await?;
     comparison.map(Json).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "There is no data set yet."))
 }

@@ -1,5 +1,6 @@
 //! The HTTP API, version 1: JSON in and out, RFC 9457 problem documents, server-sent events.
 
+mod annotations;
 mod curves;
 mod datasets;
 pub mod health;
@@ -12,7 +13,7 @@ mod weights;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    routing::{get, post},
+    routing::{delete, get, post, put},
 };
 
 use super::{state::App, upload};
@@ -22,6 +23,7 @@ pub fn routes() -> Router<App> {
     Router::new()
         .route("/datasets", get(datasets::list))
         .route("/datasets/{name}", get(datasets::show))
+        .route("/datasets/{name}/images", get(datasets::images))
         .route("/comparisons", get(datasets::compare))
         .route("/runs", get(runs::list).post(runs::create))
         .route("/runs/{id}", get(runs::show).patch(runs::change).delete(runs::delete))
@@ -30,7 +32,12 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/clone", post(runs::clone))
         .route("/runs/{id}/indices", get(runs::indices))
         .route("/runs/{id}/outcomes", get(runs::outcomes))
+        .route("/runs/{id}/outcomes/{image}", get(runs::image))
         .route("/runs/{id}/labels", get(runs::labels))
+        .route("/runs/{id}/labels/{fine}", get(runs::label))
+        .route("/runs/{id}/categories", get(runs::categories))
+        .route("/runs/{id}/categories/{coarse}", get(runs::category))
+        .route("/runs/{id}/bottleneck", get(runs::bottleneck))
         .route("/runs/{id}/log", get(runs::log))
         .route("/runs/{id}/events", get(runs::events_of_one))
         .route("/queue", get(queue::show))
@@ -44,6 +51,10 @@ pub fn routes() -> Router<App> {
         .route("/transitions", get(runs::transitions))
         .route("/events", get(runs::events))
         .route("/disk", get(health::disk))
+        .route("/images/{id}/tags/{tag}", put(annotations::tag).delete(annotations::untag))
+        .route("/images/{id}/note", put(annotations::note))
+        .route("/views", get(annotations::views).post(annotations::save_view))
+        .route("/views/{id}", delete(annotations::delete_view))
         .route("/weights", get(weights::list))
         .route("/predictions", post(predictions::create).layer(DefaultBodyLimit::max(upload::BODY_LIMIT)))
 }

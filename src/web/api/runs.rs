@@ -10,9 +10,10 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::{
-    domain::{Priority, RunId, SingleRun},
+    domain::{ImageId, Priority, RunId, SingleRun},
     report::{
-        IndicesQuery, IndicesReport, LabelsQuery, LabelsReport, Listing, OutcomePage, OutcomeQuery, Reports, RunBrief,
+        BottleneckQuery, BottleneckReport, CategoriesReport, CategoryReport, ImageReport, IndicesQuery, IndicesReport,
+        LabelReport, LabelsQuery, LabelsReport, Listing, OutcomePage, OutcomeQuery, Reports, RuleQuery, RunBrief,
         RunQuery, RunReport, SubmittedRun, TransitionsQuery, TransitionsReport,
     },
     services::{Activity, Queue, Submitted},
@@ -120,12 +121,52 @@ pub async fn outcomes(
     Ok(Json(reports.outcomes(run, &query).await?))
 }
 
+pub async fn image(
+    State(reports): State<Reports>,
+    Path((run, image)): Path<(RunId, ImageId)>,
+    Query(query): Query<OutcomeQuery>,
+) -> Result<Json<ImageReport>, Problem> {
+    Ok(Json(reports.image(run, image, &query).await?))
+}
+
 pub async fn labels(
     State(reports): State<Reports>,
     Path(run): Path<RunId>,
     Query(query): Query<LabelsQuery>,
 ) -> Result<Json<LabelsReport>, Problem> {
     Ok(Json(reports.labels(run, &query).await?))
+}
+
+pub async fn label(
+    State(reports): State<Reports>,
+    Path((run, name)): Path<(RunId, String)>,
+    Query(query): Query<RuleQuery>,
+) -> Result<Json<LabelReport>, Problem> {
+    Ok(Json(reports.label(run, &name, &query).await?))
+}
+
+pub async fn categories(
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Query(query): Query<RuleQuery>,
+) -> Result<Json<CategoriesReport>, Problem> {
+    Ok(Json(reports.categories(run, &query).await?))
+}
+
+pub async fn category(
+    State(reports): State<Reports>,
+    Path((run, name)): Path<(RunId, String)>,
+    Query(query): Query<RuleQuery>,
+) -> Result<Json<CategoryReport>, Problem> {
+    Ok(Json(reports.category(run, &name, &query).await?))
+}
+
+pub async fn bottleneck(
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Query(query): Query<BottleneckQuery>,
+) -> Result<Json<BottleneckReport>, Problem> {
+    Ok(Json(reports.bottleneck(run, &query).await?))
 }
 
 /// As text, a file to keep.

@@ -1,12 +1,13 @@
-//! `/runs/{id}/images`: what a run decided for each test image.
+//! `/runs/{id}/images`: what a run decided for each image, and `/runs/{id}/images/{image}`: for one of them.
 
 use askama::Template;
 use axum::extract::State;
 
 use super::Page;
 use crate::{
-    domain::{Outcome, RunId, Split},
-    report::{OutcomePage, OutcomeQuery, Reports},
+    domain::{ImageId, Outcome, RunId, SavedView, Split, spec::Objective},
+    report::{ImageReport, OutcomePage, OutcomeQuery, Reports, RunBrief},
+    services::Annotations,
     web::{
         error::Problem,
         extract::{Path, Query},
@@ -14,20 +15,58 @@ use crate::{
     },
 };
 
+/// The orders that the page offers, as `sort=` names them, and in words.
+const SORTS: [(&str, &str); 7] = [
+    ("image", "in the data set's order"),
+    ("-loss", "highest loss first"),
+    ("loss", "lowest loss first"),
+    ("margin", "smallest margin first"),
+    ("-margin", "largest margin first"),
+    ("-confidence", "most confident first"),
+    ("confidence", "least confident first"),
+];
+
 #[derive(Template)]
 #[template(path = "images/gallery.html")]
 pub struct GalleryPage {
     query: OutcomeQuery,
     page: OutcomePage,
+    views: Vec<SavedView>,
+    /// Runs to hold against.
+    comparable: Vec<RunBrief>,
+}
+
+#[derive(Template)]
+#[template(path = "images/image.html")]
+pub struct ImagePage {
+    query: OutcomeQuery,
+    report: ImageReport,
 }
 
 pub async fn show(
     State(reports): State<Reports>,
+    State(annotations): State<Annotations>,
     Path(run): Path<RunId>,
     Query(query): Query<OutcomeQuery>,
 ) -> Result<Page<GalleryPage>, Problem> {
     let page = reports.outcomes(run, &query).await?;
-    Ok(Page(GalleryPage { query, page }))
+    let comparable = reports.comparable(&page.run).await?;
+    Ok(Page(GalleryPage { query, comparable, page, views: annotations.views().await?.items }))
+}
+
+pub async fn one(
+    State(reports): State<Reports>,
+    Path((run, image)): Path<(RunId, ImageId)>,
+    Query(query): Query<OutcomeQuery>,
+) -> Result<Page<ImagePage>, Problem> {
+    let report = reports.image(run, image, &query).await?;
+    Ok(Page(ImagePage { query, report }))
+}
+
+/// A condition in force, and the page without it.
+struct Condition {
+    words: String,
+    without: String,
 }
 
 impl GalleryPage {
@@ -54,52 +93,125 @@ impl GalleryPage {
     }
 
     /// The gallery under another outcome, with the same filters.
-    fn tab(&self, outcome: &Outcome) -> String {
-        self.address(&self.path(), Some(*outcome), None)
-    }
-
-    fn all(&self) -> String {
-        self.address(&self.path(), None, None)
+    fn tab(&self, outcome: Option<&Outcome>) -> String {
+        self.at_start(OutcomeQuery { outcome: outcome.copied(), ..self.query.clone() })
     }
 
     fn first_page(&self) -> String {
-        self.address(&self.path(), self.query.outcome, None)
+        self.at_start(self.query.clone())
     }
 
     fn next(&self, cursor: &str) -> String {
-        self.address(&self.path(), self.query.outcome, Some(cursor))
+        text::address_of(&self.path(), &OutcomeQuery { cursor: Some(cursor.to_owned()), ..self.query.clone() })
+    }
+
+    /// Without any condition.
+    fn cleared(&self) -> String {
+        let OutcomeQuery { outcome, split, rule, k, threshold, sort, limit, .. } = self.query.clone();
+        self.at_start(OutcomeQuery { outcome, split, rule, k, threshold, sort, limit, ..OutcomeQuery::default() })
     }
 
     fn path(&self) -> String {
         format!("/runs/{}/images", self.page.run.id)
     }
 
+    /// This page.
+    fn here(&self) -> String {
+        text::address_of(&self.path(), &self.query)
+    }
+
     fn json(&self) -> String {
-        let path = format!("/api/v1/runs/{}/outcomes", self.page.run.id);
-        self.address(&path, self.query.outcome, self.query.cursor.as_deref())
+        text::address_of(&format!("/api/v1/runs/{}/outcomes", self.page.run.id), &self.query)
     }
 
-    /// The run whose outcomes filter too, and which one it is.
-    fn other(&self) -> Option<(RunId, Outcome)> {
-        self.query.other.zip(self.query.other_outcome)
+    /// One image, with its neighbours in this listing.
+    fn image(&self, image: &ImageId) -> String {
+        let query = OutcomeQuery { cursor: None, limit: None, ..self.query.clone() };
+        text::address_of(&format!("{}/{image}", self.path()), &query)
     }
 
-    fn address(&self, path: &str, outcome: Option<Outcome>, cursor: Option<&str>) -> String {
-        let OutcomeQuery { outcome: _, fine, coarse, other, other_outcome, split, cursor: _, limit } = &self.query;
-        let other = other.map(|run| run.to_string());
-        let limit = limit.map(|limit| limit.to_string());
-        text::address(
-            path,
-            &[
-                ("outcome", outcome.map(Outcome::code)),
-                ("fine", fine.as_deref()),
-                ("coarse", coarse.as_deref()),
-                ("other", other.as_deref()),
-                ("other_outcome", other_outcome.map(Outcome::code)),
-                ("split", split.map(Split::as_str)),
-                ("limit", limit.as_deref()),
-                ("cursor", cursor),
-            ],
-        )
+    /// The run whose outcomes filter too.
+    fn other(&self) -> Option<RunId> {
+        self.query.other
+    }
+
+    fn sort(&self) -> String {
+        self.query.sort.unwrap_or_default().to_string()
+    }
+
+    /// What is asked for, apart from outcome, order and rule.
+    fn conditions(&self) -> Vec<Condition> {
+        let query = &self.query;
+        let named = [
+            ("coarse", "category is", &query.coarse),
+            ("fine", "has", &query.fine),
+            ("predicted", "said to have", &query.predicted),
+            ("missing", "misses", &query.missing),
+            ("extra", "said too much:", &query.extra),
+            ("predicted_coarse", "said to be", &query.predicted_coarse),
+            ("tag", "tagged", &query.tag),
+        ];
+        let others = [
+            ("correct", "category right:", query.correct.map(yes_no)),
+            ("min_labels", "fine labels ≥", query.min_labels.map(|n| n.to_string())),
+            ("max_labels", "fine labels ≤", query.max_labels.map(|n| n.to_string())),
+            ("min_confidence", "confidence ≥", query.min_confidence.map(|p| p.to_string())),
+            ("max_confidence", "confidence ≤", query.max_confidence.map(|p| p.to_string())),
+            ("noted", "has a note:", query.noted.map(yes_no)),
+            ("differs", "outcome differs from the other run's:", query.differs.map(yes_no)),
+        ];
+        let named = named.into_iter().map(|(field, words, value)| (field, words, value.clone()));
+        named
+            .chain(others)
+            .filter_map(|(field, words, value)| {
+                Some(Condition { words: format!("{words} {}", value?), without: self.without(field) })
+            })
+            .collect()
+    }
+
+    /// This page without one of its conditions.
+    fn without(&self, field: &str) -> String {
+        let mut query = serde_json::to_value(OutcomeQuery { cursor: None, ..self.query.clone() }).unwrap_or_default();
+        if let Some(fields) = query.as_object_mut() {
+            fields.remove(field);
+        }
+        text::address_of(&self.path(), &query)
+    }
+
+    fn at_start(&self, query: OutcomeQuery) -> String {
+        text::address_of(&self.path(), &OutcomeQuery { cursor: None, ..query })
+    }
+}
+
+fn yes_no(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+impl ImagePage {
+    fn section(&self) -> &'static str {
+        "runs"
+    }
+
+    fn address(&self, path: &str) -> String {
+        text::address_of(path, &self.query)
+    }
+
+    /// Another image of the same listing.
+    fn image(&self, image: &ImageId) -> String {
+        self.address(&format!("/runs/{}/images/{image}", self.report.run.id))
+    }
+
+    fn here(&self) -> String {
+        self.image(&self.report.item.image)
+    }
+
+    /// The listing, at the image's place.
+    fn gallery(&self) -> String {
+        let listing = self.address(&format!("/runs/{}/images", self.report.run.id));
+        format!("{listing}#image-{}", self.report.item.image)
+    }
+
+    fn json(&self) -> String {
+        self.address(&format!("/api/v1/runs/{}/outcomes/{}", self.report.run.id, self.report.item.image))
     }
 }

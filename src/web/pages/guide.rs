@@ -16,6 +16,17 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/api/v1/datasets/{name}", "One data set: funnel, counts per category and label, taxonomy."),
     endpoint(
         "GET",
+        "/api/v1/datasets/{name}/images?split=&fine=&coarse=&min_labels=&max_labels=&tag=&noted=&runs=&outcomes=&min_right=\
+         &max_right=&sort=&cursor=&limit=",
+        "Its images, and what runs made of each. outcomes: same or differ. sort: image or right.",
+    ),
+    endpoint("PUT", "/api/v1/images/{id}/tags/{tag}", "Give an image a tag; DELETE takes it away."),
+    endpoint("PUT", "/api/v1/images/{id}/note", "Write its note: {\"text\": \"…\"}; an empty one takes it away."),
+    endpoint("GET", "/api/v1/views", "Saved views: pages with all that their address holds."),
+    endpoint("POST", "/api/v1/views", "Keep one: {\"name\": \"…\", \"address\": \"/runs/1/images?outcome=FFCT\"}."),
+    endpoint("DELETE", "/api/v1/views/{id}", "Forget one."),
+    endpoint(
+        "GET",
         "/api/v1/comparisons?dataset=&pick=",
         "Backbones × decision modes. pick: runs to show instead of the newest.",
     ),
@@ -47,13 +58,41 @@ const ENDPOINTS: &[Endpoint] = &[
     ),
     endpoint(
         "GET",
-        "/api/v1/runs/{id}/outcomes?outcome=&fine=&coarse=&other=&other_outcome=&split=&cursor=&limit=",
-        "What it decided for each image. other, other_outcome: images that another run gave that outcome.",
+        "/api/v1/runs/{id}/outcomes?outcome=&correct=&fine=&predicted=&missing=&extra=&coarse=&predicted_coarse=&min_labels=\
+         &max_labels=&min_confidence=&max_confidence=&other=&other_outcome=&differs=&tag=&noted=&split=&rule=&k=&threshold=&sort=\
+         &cursor=&limit=",
+        "What it decided for each image. sort: image, loss, margin or confidence, - in front for the largest first. other: a run \
+         to hold against, with its outcome there, or whether the two differ.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/outcomes/{image}",
+        "One image in full: probabilities, what other runs decided, its neighbours in the listing of the same query.",
     ),
     endpoint(
         "GET",
         "/api/v1/runs/{id}/labels?rule=&k=&threshold=&sort=",
         "Each fine label: average precision, precision, recall, F1; macro and micro means.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/labels/{fine}?rule=&k=&threshold=",
+        "One fine label: precision-recall curve, calibration, what it stands with and is confused with, the worst errors.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/categories?rule=&k=&threshold=",
+        "Each category: average precision, precision, recall, F1, outcomes; confusion matrix, calibration.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/categories/{coarse}?rule=&k=&threshold=",
+        "One category: precision-recall curve, calibration, confusions, which labels speak for it, the worst errors.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/bottleneck?rule=&k=&threshold=&coarse_only=",
+        "Whether its head reads labels as the taxonomy does: weights, interventions, lookup, consistency, completeness.",
     ),
     endpoint("GET", "/api/v1/curves?run=&run=&measure=&x=", "One measure of several runs, epoch by epoch."),
     endpoint(

@@ -1,11 +1,18 @@
 //! Pages. Each module holds its page structs, whose fields are what the template of the same name shows, and handlers.
 
+mod annotations;
+mod bottleneck;
+mod categories;
+mod classes;
 mod comparison;
 mod curves;
+mod dataset_images;
 mod datasets;
+mod definition;
 mod gallery;
 mod guide;
 mod images;
+mod label;
 mod labels;
 mod predict;
 mod run;
@@ -43,7 +50,12 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/repeat", post(run::repeat))
         .route("/runs/{id}/delete", post(run::delete))
         .route("/runs/{id}/images", get(gallery::show))
+        .route("/runs/{id}/images/{image}", get(gallery::one))
         .route("/runs/{id}/labels", get(labels::show))
+        .route("/runs/{id}/labels/{fine}", get(label::show))
+        .route("/runs/{id}/categories", get(categories::list))
+        .route("/runs/{id}/categories/{coarse}", get(categories::show))
+        .route("/runs/{id}/bottleneck", get(bottleneck::show))
         .route("/curves", get(curves::show))
         .route("/sweeps", get(sweeps::list))
         .route("/sweeps/{id}", get(sweeps::show))
@@ -52,9 +64,15 @@ pub fn routes() -> Router<App> {
         .route("/transitions", get(transitions::show))
         .route("/datasets", get(datasets::list))
         .route("/datasets/{name}", get(datasets::show))
+        .route("/datasets/{name}/images", get(dataset_images::show))
         .route("/predict", predict)
         .route("/images/{id}", get(images::file))
         .route("/images/{id}/thumbnail", get(images::thumbnail))
+        .route("/images/{id}/tags", post(annotations::tag))
+        .route("/images/{id}/tags/remove", post(annotations::untag))
+        .route("/images/{id}/note", post(annotations::note))
+        .route("/views", post(annotations::save_view))
+        .route("/views/{id}/delete", post(annotations::delete_view))
         .route("/api", get(guide::show))
 }
 
