@@ -1,17 +1,11 @@
 //! Fine labels one by one: average precision of the ranking by a score, and counts of what was decided.
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
-
 use super::{
     Decision, Truth,
     interval::{Estimate, RESAMPLES},
+    resample::{LANES, once, resample},
 };
 use crate::domain::ratio;
-
-/// Resamples that are computed side by side.
-const LANES: usize = 16;
 
 /// A bootstrap of more resamples × images × rankings would take longer than some seconds.
 const AFFORDABLE: usize = 10_000_000_000;
@@ -70,7 +64,7 @@ impl Ranking {
     /// Average precision Σ (Rₙ − Rₙ₋₁) Pₙ over the distinct scores, without interpolation, as scikit-learn's
     /// `average_precision_score` has it; `None` without positives.
     pub fn average_precision(&self, images: usize) -> Option<f64> {
-        self.weighted(&vec![[1; LANES]; images])[0]
+        self.weighted(&once(images))[0]
     }
 
     /// The same with images weighted, in each lane by other weights: `[images]`.
@@ -118,16 +112,8 @@ pub fn average_precisions(
         figures.push(means);
         figures
     };
-    // Each block has its own stream of random numbers, so the number of threads changes nothing.
-    let blocks: Vec<_> = (0..resamples.div_ceil(LANES) as u64)
-        .into_par_iter()
-        .map(|block| {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream(block);
-            figures(&resampled(images, &mut rng))
-        })
-        .collect();
-    let observed = figures(&vec![[1; LANES]; images]);
+    let blocks = resample(images, resamples, seed, figures);
+    let observed = figures(&once(images));
     let mut estimates = (0..observed.len()).map(|figure| {
         let drawn = blocks.iter().flat_map(|block| block[figure]).flatten().collect();
         Estimate::of(observed[figure][0], drawn, blocks.len() * LANES)
@@ -137,15 +123,6 @@ pub fn average_precisions(
         pooled: estimates.next().unwrap_or_default(),
         mean: estimates.next().unwrap_or_default(),
     }
-}
-
-/// How often each image is drawn in each lane, when as many are drawn as there are: `[images]`.
-fn resampled(images: usize, rng: &mut ChaCha8Rng) -> Vec<[u32; LANES]> {
-    let mut weights = vec![[0; LANES]; images];
-    for draw in 0..images * LANES {
-        weights[rng.random_range(0..images)][draw % LANES] += 1;
-    }
-    weights
 }
 
 /// The mean of those that are defined; `None` if none is.

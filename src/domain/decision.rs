@@ -1,6 +1,6 @@
 //! Decision rules: from the fine scores of one image to the set of labels taken as predicted.
 
-use std::{num::NonZeroU16, sync::Arc};
+use std::{cmp::Ordering, num::NonZeroU16, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -99,12 +99,8 @@ impl DecisionRule {
 
     /// Whether [`decide`](Self::decide) takes `label`.
     pub fn takes(&self, logits: &[f32], true_count: usize, label: FineId) -> bool {
-        let among_first = |k: usize| {
-            let own = logits[label.index()];
-            let goes_before =
-                |&(other, logit): &(usize, &f32)| logit.total_cmp(&own).then(label.index().cmp(&other)).is_gt();
-            logits.iter().enumerate().filter(goes_before).count() < k
-        };
+        let among_first =
+            |k: usize| (0..logits.len()).filter(|other| by_rank(logits, *other, label.index()).is_lt()).count() < k;
         match self {
             Self::TopK { k: TopK::Oracle } => among_first(true_count),
             Self::TopK { k: TopK::Fixed(k) } => among_first(usize::from(k.get())),
@@ -114,11 +110,15 @@ impl DecisionRule {
     }
 }
 
+/// The order in which top-k takes the labels at two indices: highest logit first, ties: lower index first.
+pub fn by_rank(logits: &[f32], a: usize, b: usize) -> Ordering {
+    logits[b].total_cmp(&logits[a]).then(a.cmp(&b))
+}
+
 fn top_k(logits: &[f32], k: usize) -> LabelSet {
     let mut order: Vec<u16> = (0..logits.len() as u16).collect();
-    let rank = |&a: &u16, &b: &u16| logits[usize::from(b)].total_cmp(&logits[usize::from(a)]).then(a.cmp(&b));
     if k < order.len() {
-        order.select_nth_unstable_by(k, rank);
+        order.select_nth_unstable_by(k, |&a, &b| by_rank(logits, a.into(), b.into()));
         order.truncate(k);
     }
     order.into_iter().map(FineId).collect()

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Figure, HeadWeights, PairedTest, Reports, RunBrief,
     evidence::Evidence,
+    no_fine_scores,
     reports::brief,
     rule::{rule_query, rule_words},
 };
@@ -208,10 +209,6 @@ impl Reports {
         };
         Ok((chosen, choices))
     }
-}
-
-fn no_fine_scores(run: RunId) -> Error {
-    Error::internal("a run with a decision rule has no fine scores", format!("run {run}"))
 }
 
 /// All that the report is made of.

@@ -91,10 +91,13 @@ impl Reports {
         let judgements = if own {
             self.store.judgements(run.id, split).await?
         } else {
-            let (evidence, rule) = (self.evidence(run.id, split).await?, rule.cloned());
+            let rule = rule.cloned().ok_or_else(|| super::no_fine_scores(run.id))?;
+            let separations = self.separations(run, split).await?;
+            let evidence = self.evidence(run.id, split).await?;
             super::blocking(move || {
                 let right = |one: Decision| (one.fine_correct.unwrap_or(false), one.coarse_correct);
-                Judgements::of(rule.is_some(), evidence.decide(rule.as_ref()).into_iter().map(right))
+                let decided = || Judgements::of(true, evidence.decide(Some(&rule)).into_iter().map(right));
+                separations.judge(&rule).unwrap_or_else(decided)
             })
             .await?
         };

@@ -98,7 +98,7 @@ impl Reports {
     pub async fn label(&self, id: RunId, name: &str, query: &RuleQuery) -> Result<LabelReport> {
         let run = self.succeeded(id).await?;
         let Some(rule) = self.rule(&run, query).await? else {
-            return Err(Error::Invalid(format!("run {id} is coarse-only: it has no scores of fine labels")));
+            return Err(super::coarse_only(id));
         };
         let taxonomy = self.store.dataset(&run.dataset).await?.taxonomy;
         let Some(label) = taxonomy.find_fine(name) else {
@@ -129,9 +129,7 @@ impl Question {
     fn answer(&self, run: RunRow) -> Result<(LabelReport, Worst)> {
         let Self { evidence, rule, label, taxonomy, average_precision } = self;
         let fine = evidence.scores.fine.as_ref();
-        let fine = fine.ok_or_else(|| {
-            Error::internal("a run with a decision rule has no fine scores", format!("run {}", run.id))
-        })?;
+        let fine = fine.ok_or_else(|| super::no_fine_scores(run.id))?;
         let ranked = ranked_by(fine, &[*label]).into_iter().next().unwrap_or_default();
         let decisions = evidence.decide(Some(rule));
         let said: Vec<Said> = evidence

@@ -115,7 +115,7 @@ impl Reports {
     pub async fn labels(&self, id: RunId, query: &LabelsQuery) -> Result<LabelsReport> {
         let run = self.succeeded(id).await?;
         let Some(rule) = self.rule(&run, query).await? else {
-            return Err(Error::Invalid(format!("run {id} is coarse-only: it has no scores of fine labels")));
+            return Err(super::coarse_only(id));
         };
         let taxonomy = self.store.dataset(&run.dataset).await?.taxonomy;
         let evidence = self.evidence(id, Split::Test).await?;

@@ -12,6 +12,7 @@ mod comparison;
 mod curves;
 mod dataset;
 mod dataset_images;
+mod decision;
 mod disk;
 mod evidence;
 mod figure;
@@ -27,6 +28,7 @@ mod run;
 mod sort;
 mod sweep;
 mod transitions;
+mod tuning;
 
 pub use bottleneck::{
     BottleneckQuery, BottleneckReport, CompletenessReport, ConsistencyReport, InterventionReport, LookupReport,
@@ -40,6 +42,10 @@ pub use curves::{Along, Curve, CurvePoint, CurvesQuery, CurvesReport, MAX_CURVES
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
 pub use dataset_images::{
     Agreement as RunAgreement, DatasetColumn, DatasetImage, DatasetImages, DatasetImagesQuery, ShownRun,
+};
+pub use decision::{
+    AgainstOwn, BestSteps, BestThreshold, BestThresholds, DecisionQuery, DecisionReport, Over, RuleStep, RuleSweep,
+    RuleSweepQuery,
 };
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
@@ -58,6 +64,7 @@ pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults, Submitted
 pub use sort::{Column, Sort};
 pub use sweep::{SweepBrief, SweepCounts, SweepDetail, SweepItem, SweepLink, SweepMember, SweepQuery, SweepReport};
 pub use transitions::{ComparedRun, PairedTest, TransitionsQuery, TransitionsReport};
+pub use tuning::{MacroF1Gain, TunedLabel, TuningReport};
 
 pub use crate::{
     domain::{EpochPoint, LogLine, Progress},
@@ -66,7 +73,10 @@ pub use crate::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    domain::RunId,
+    error::{Error, Result},
+};
 
 /// A part of a list, and where it goes on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,6 +85,16 @@ pub struct Listing<T> {
     pub items: Vec<T>,
     /// To be passed as `cursor` for what follows; `null` at the end.
     pub next_cursor: Option<String>,
+}
+
+/// A run has a decision rule iff it has fine scores.
+fn no_fine_scores(run: RunId) -> Error {
+    Error::internal("a run with a decision rule has no fine scores", format!("run {run}"))
+}
+
+/// What is asked for needs fine scores.
+fn coarse_only(run: RunId) -> Error {
+    Error::Invalid(format!("run {run} is coarse-only: it has no scores of fine labels"))
 }
 
 /// Computes on a thread that may take its time.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{
-    Attempt, Comparison, DatasetBrief, DatasetReport, Listing, RunBrief, RunReport, RunResults, evidence::Evidence,
-    rule::rule_query, run::IndicesReport, transitions::Paired,
+    Attempt, Comparison, DatasetBrief, DatasetReport, Listing, RunBrief, RunReport, RunResults, TuningReport,
+    evidence::Evidence, rule::rule_query, run::IndicesReport, transitions::Paired,
 };
 use crate::{
-    analysis::{Columns, Interventions, Precisions},
+    analysis::{Columns, Interventions, Precisions, Separations},
     domain::{Judgements, RunId, RunStatus, Split, Tally, Threshold},
     error::{Error, Result},
     recent::Recent,
@@ -30,6 +30,8 @@ const CACHED_TRUTHS: usize = 8;
 const CACHED_PRECISIONS: usize = 512;
 /// How many runs' interventions are kept in memory: a kilobyte or two each.
 const CACHED_INTERVENTIONS: usize = 64;
+/// How many runs' separations are kept in memory, of either split: 12 bytes for each image.
+const CACHED_SEPARATIONS: usize = 64;
 /// How many runs' tuned thresholds are kept in memory: some kilobytes each.
 const CACHED_THRESHOLDS: usize = 64;
 
@@ -50,8 +52,11 @@ pub struct Reports {
     pub(super) precisions: Recent<Arc<Precisions>>,
     /// By the run.
     pub(super) interventions: Recent<Arc<Interventions>>,
-    /// Tuned on validation, by the run.
+    /// By run and split.
+    pub(super) separations: Recent<Arc<Separations>>,
+    /// Tuned on validation, by the run; and what they gain.
     pub(super) thresholds: Recent<Arc<[Threshold]>>,
+    pub(super) tuning: Recent<Arc<TuningReport>>,
 }
 
 /// Which runs to list.
@@ -89,7 +94,9 @@ impl Reports {
             truths: Recent::new(CACHED_TRUTHS),
             precisions: Recent::new(CACHED_PRECISIONS),
             interventions: Recent::new(CACHED_INTERVENTIONS),
+            separations: Recent::new(CACHED_SEPARATIONS),
             thresholds: Recent::new(CACHED_THRESHOLDS),
+            tuning: Recent::new(CACHED_THRESHOLDS),
         }
     }
 

@@ -1,13 +1,12 @@
 //! Which decision rule is asked for, and how it is said.
 
-use std::{num::NonZeroU16, sync::Arc};
+use std::num::NonZeroU16;
 
 use serde::Serialize;
 
 use super::Reports;
 use crate::{
-    analysis::tune,
-    domain::{DecisionRule, RunSpec, Split, Threshold, TopK},
+    domain::{DecisionRule, RunSpec, Threshold, TopK},
     error::{Error, Result},
     store::RunRow,
 };
@@ -96,23 +95,6 @@ impl Reports {
             Some(Asked::Rule(rule)) => Ok(Some(rule)),
             Some(Asked::Tuned) => Ok(Some(DecisionRule::PerLabel { thresholds: self.tuned(run).await? })),
         }
-    }
-
-    /// Each fine label's threshold with the highest F1 on validation. It depends on a run's scores alone, and is kept.
-    async fn tuned(&self, run: &RunRow) -> Result<Arc<[Threshold]>> {
-        let key = run.id.to_string();
-        if let Some(known) = self.thresholds.get(&key) {
-            return Ok(known);
-        }
-        let (evidence, own) = (self.evidence(run.id, Split::Validation).await?, run.spec.threshold);
-        let tuned = super::blocking(move || {
-            let fine = evidence.scores.fine.as_ref()?;
-            Some(tune(fine, &evidence.truths().collect::<Vec<_>>(), own))
-        });
-        let no_scores = || Error::internal("a run with a decision rule has no fine scores", key.as_str());
-        let tuned = tuned.await?.ok_or_else(no_scores)?;
-        self.thresholds.put(key, tuned.clone());
-        Ok(tuned)
     }
 }
 

@@ -158,7 +158,7 @@ fn report(a: Side, b: Side) -> TransitionsReport {
     let paired = Paired::of(under_a, under_b);
     TransitionsReport {
         images: under_a.len() as u64,
-        outcomes: paired.map(|paired| Outcome::ALL.map(|a| Outcome::ALL.map(|b| paired.transitions.get(a, b)))),
+        outcomes: paired.map(|paired| paired.outcomes()),
         differences: paired.map_or_else(
             || Figures { coarse_accuracy: category.difference(BOOTSTRAP_SEED).into(), ..Figures::default() },
             |paired| paired.differences,
@@ -185,6 +185,11 @@ impl Paired {
             differences: Figures { ia, ip, ir, if1, coarse_accuracy, fine_exact_match },
             ftct: PairedTest::of(ftct),
         })
+    }
+
+    /// Images by outcome under A (row) and under B (column).
+    pub fn outcomes(&self) -> [[u64; 4]; 4] {
+        Outcome::ALL.map(|a| Outcome::ALL.map(|b| self.transitions.get(a, b)))
     }
 }
 
