@@ -10,7 +10,9 @@ mod dataset;
 mod dataset_images;
 mod disk;
 mod evidence;
+mod export;
 mod figure;
+mod frozen;
 mod labels;
 mod outcomes;
 mod paper;
@@ -29,7 +31,9 @@ pub use dataset_images::{
     Agreement as RunAgreement, DatasetImage, DatasetImages, DatasetImagesQuery, DatasetSort, ShownRun,
 };
 pub use disk::bytes_words;
+pub use export::{OutcomeExport, comparison_caption, comparison_groups, comparison_table};
 pub use figure::{Figure, Figures};
+pub use frozen::{Examples, FileStamp, Frozen, ImagesOf, RunStamp};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
 pub use outcomes::{
     ImageColumn, ImageReport, ImageSort, MissedLabel, OutcomeItem, OutcomePage, OutcomeQuery, OutcomeUnder, ScoredLabel,

@@ -119,6 +119,13 @@ pub(super) struct Asked {
     selection: Selection,
 }
 
+impl Asked {
+    /// How many fine labels there are.
+    pub(super) fn fine_labels_known(&self) -> usize {
+        self.taxonomy.fine().len()
+    }
+}
+
 impl Reports {
     /// What a run decided, image by image.
     pub async fn outcomes(&self, id: RunId, query: &OutcomeQuery) -> Result<OutcomePage> {
@@ -131,7 +138,8 @@ impl Reports {
         })
         .await?;
         let found = found?;
-        let items = self.items(&asked, &found.rows).await?;
+        let asked = Arc::new(asked);
+        let items = self.items(&asked, found.rows).await?;
         Ok(OutcomePage {
             rule: asked.rule.map(rule_words),
             counts: found.counts,
@@ -141,8 +149,16 @@ impl Reports {
             tags: self.store.tags(asked.run.dataset_id).await?,
             next_cursor: items.last().filter(|_| found.more).map(|item| item.image.to_string()),
             items,
-            run: brief(asked.run),
+            run: brief(asked.run.clone()),
         })
+    }
+
+    /// All images that fit, as rows in their order.
+    pub(super) async fn fitting(&self, id: RunId, query: &OutcomeQuery) -> Result<(Arc<Asked>, Vec<usize>)> {
+        let asked = Arc::new(self.asked(id, query).await?);
+        let selected = asked.clone();
+        let found = super::blocking(move || selected.selection.page(None, usize::MAX)).await??;
+        Ok((asked, found.rows))
     }
 
     /// Everything that a query needs.
