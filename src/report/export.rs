@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    Cell, CoarseOnly, Comparison, Figure, OutcomeItem, OutcomeQuery, Reports,
-    outcomes::Asked,
+    Cell, CoarseOnly, Comparison, ComparisonRow, Figure, Figures, OutcomeItem, OutcomeQuery, Reports, outcomes::Asked,
 };
 use crate::{
-    domain::{Counts, Outcome, RunId, spec::{Backbone, Objective}},
+    domain::{
+        Counts, Outcome, RunId,
+        spec::{Backbone, Objective},
+    },
     error::{Error, Result},
     exchange::table::{Column, Table, Values},
 };
@@ -76,92 +78,89 @@ fn outcomes(items: Vec<OutcomeItem>) -> Table {
     ])
 }
 
-/// What a row of the comparison is about.
-enum Row<'a> {
-    Cell(&'a Cell),
-    CoarseOnly(&'a CoarseOnly),
+/// A backbone with one of its modes, and with its coarse-only runs.
+type Row<'a> = (Backbone, Option<&'a Cell>, Option<&'a CoarseOnly>);
+
+/// A row for each backbone and mode that decides fine labels; one without a mode where there are coarse-only runs alone.
+fn rows(row: &ComparisonRow) -> Vec<Row<'_>> {
+    let with = |cell| (row.backbone, cell, row.coarse_only.as_ref());
+    if row.cells.is_empty() { vec![with(None)] } else { row.cells.iter().map(|cell| with(Some(cell))).collect() }
 }
 
-/// The rows of the comparison, each with its backbone and the backbone's coarse-only runs.
-fn rows(comparison: &Comparison) -> impl Iterator<Item = (Backbone, Row<'_>, Option<&CoarseOnly>)> {
-    comparison.rows.iter().flat_map(|row| {
-        let coarse_only = row.coarse_only.as_ref();
-        let all = row.cells.iter().map(Row::Cell).chain(coarse_only.map(Row::CoarseOnly));
-        all.map(move |of| (row.backbone, of, coarse_only))
-    })
-}
-
-/// The comparison as a table: a row for each backbone and mode, the coarse-only one among them. Undefined is what a mode does
-/// not have, and the counts of a group of several runs.
+/// The comparison as a table: a row for each backbone and mode, with the accuracy of the backbone's coarse-only runs beside it.
+/// Undefined are the counts of a group of several runs, and a mode that there is not.
 pub fn comparison_table(comparison: &Comparison) -> Table {
-    let rows: Vec<_> = rows(comparison).collect();
-    let texts = |of: &dyn Fn(&(Backbone, Row, Option<&CoarseOnly>)) -> String| {
-        Values::Text(rows.iter().map(|row| Some(of(row))).collect())
-    };
-    let ids = |runs: &[RunId]| runs.iter().map(RunId::to_string).collect::<Vec<_>>();
+    let rows: Vec<Row> = comparison.rows.iter().flat_map(rows).collect();
+    let texts = |of: &dyn Fn(&Row) -> Option<String>| Values::Text(rows.iter().map(of).collect());
     let integers = |of: &dyn Fn(&Row) -> Option<u64>| {
-        Values::Integer(rows.iter().map(|(_, row, _)| of(row).map(u64::cast_signed)).collect())
+        Values::Integer(rows.iter().map(|row| of(row).map(u64::cast_signed)).collect())
     };
-    let count = |of: fn(Counts) -> u64| integers(&|row| row.counts().map(of));
+    let count = |of: fn(Counts) -> u64| integers(&|(_, cell, _)| cell.and_then(|cell| cell.counts).map(of));
+    let ids = |of: &dyn Fn(&Row) -> Option<Vec<RunId>>| {
+        let words = |runs: Vec<RunId>| runs.iter().map(RunId::to_string).collect();
+        Values::List(rows.iter().map(|row| of(row).map(words)).collect())
+    };
     let dataset = &comparison.dataset;
     let mut columns = vec![
-        Column::new("dataset", texts(&|_| dataset.name.clone())),
-        Column::new("fingerprint", texts(&|_| dataset.fingerprint.clone())),
+        Column::new("dataset", texts(&|_| Some(dataset.name.clone()))),
+        Column::new("fingerprint", texts(&|_| Some(dataset.fingerprint.clone()))),
         Column::new("test_images", integers(&|_| Some(dataset.test_images))),
-        Column::new("backbone", texts(&|(backbone, ..)| backbone.to_string())).printed("Backbone"),
-        Column::new("objective", texts(&|(_, row, _)| row.objective().to_string())).printed("Mode"),
-        Column::new("rule", Values::Text(rows.iter().map(|(_, row, _)| row.rule()).collect())),
-        Column::new("runs", integers(&|row| Some(row.runs().len() as u64))).printed("Runs"),
-        Column::new("run_ids", Values::List(rows.iter().map(|(_, row, _)| Some(ids(row.runs()))).collect())),
+        Column::new("backbone", texts(&|(backbone, ..)| Some(backbone.to_string()))).printed("Backbone"),
+        Column::new(
+            "objective",
+            texts(&|(_, cell, _)| Some(cell.map_or(Objective::CoarseOnly, |cell| cell.objective).to_string())),
+        )
+        .printed("Mode"),
+        Column::new("rule", texts(&|(_, cell, _)| Some(cell.as_ref()?.rule.clone()))),
+        Column::new("runs", integers(&|(_, cell, _)| Some(cell.as_ref()?.runs.len() as u64))).printed("Runs"),
+        Column::new("run_ids", ids(&|(_, cell, _)| Some(cell.as_ref()?.runs.clone()))),
+        Column::new("coarse_only_run_ids", ids(&|(.., coarse_only)| Some(coarse_only.as_ref()?.runs.clone()))),
         Column::new("ftct", count(|counts| counts.ftct)),
         Column::new("ftcf", count(|counts| counts.ftcf)),
         Column::new("ffct", count(|counts| counts.ffct)),
         Column::new("ffcf", count(|counts| counts.ffcf)),
     ];
-    let mut measured = |name: &str, heading: Option<&'static str>, figures: Vec<Figure>| {
-        let part = |suffix: &str, of: fn(&Figure) -> Option<f64>| {
-            Column::new(format!("{name}{suffix}"), Values::Real(figures.iter().map(of).collect()))
-        };
-        columns.push(Column { heading, ..part("", |figure| figure.value) });
-        columns.push(part("_low", |figure| figure.low));
-        columns.push(part("_high", |figure| figure.high));
-        columns.push(part("_spread", |figure| figure.spread));
+    let mut measured = |name: &str, heading: Option<&'static str>, of: fn(&Figures) -> Figure| {
+        let figures = rows.iter().map(|(_, cell, _)| cell.map(|cell| of(&cell.figures)).unwrap_or_default());
+        columns.extend(figure_columns(name, heading, &figures.collect::<Vec<_>>()));
     };
-    let figures = |of: fn(&Cell) -> Figure| -> Vec<Figure> {
-        let of_row = |row: &Row| match row {
-            Row::Cell(cell) => of(cell),
-            Row::CoarseOnly(_) => Figure::default(),
-        };
-        rows.iter().map(|(_, row, _)| of_row(row)).collect()
-    };
-    measured("ia", Some("IA"), figures(|cell| cell.figures.ia));
-    measured("ip", Some("IP"), figures(|cell| cell.figures.ip));
-    measured("ir", Some("IR"), figures(|cell| cell.figures.ir));
-    measured("if1", Some("IF1"), figures(|cell| cell.figures.if1));
-    measured("fine_exact_match", None, figures(|cell| cell.figures.fine_exact_match));
-    let coarse_accuracies = rows.iter().map(|(_, row, _)| match row {
-        Row::Cell(cell) => cell.figures.coarse_accuracy,
-        Row::CoarseOnly(coarse_only) => coarse_only.accuracy,
-    });
-    measured("coarse_accuracy", Some("Coarse acc."), coarse_accuracies.collect());
-    let of_backbone = rows.iter().map(|(.., coarse_only)| coarse_only.map(|one| one.accuracy).unwrap_or_default());
-    measured("coarse_only_accuracy", Some("Coarse-only acc."), of_backbone.collect());
+    measured("ia", Some("IA"), |figures| figures.ia);
+    measured("ip", Some("IP"), |figures| figures.ip);
+    measured("ir", Some("IR"), |figures| figures.ir);
+    measured("if1", Some("IF1"), |figures| figures.if1);
+    measured("fine_exact_match", None, |figures| figures.fine_exact_match);
+    measured("coarse_accuracy", Some("Coarse"), |figures| figures.coarse_accuracy);
+    let baselines = rows.iter().map(|(.., coarse_only)| coarse_only.map(|one| one.accuracy).unwrap_or_default());
+    columns.extend(figure_columns("coarse_only_accuracy", Some("Baseline"), &baselines.collect::<Vec<_>>()));
     Table::new(columns)
 }
 
-/// The rows of [`comparison_table`] at which another backbone begins.
-pub fn comparison_groups(comparison: &Comparison) -> Vec<usize> {
-    let heights = comparison.rows.iter().map(|row| row.cells.len() + usize::from(row.coarse_only.is_some()));
-    heights.scan(0, |start, height| Some(std::mem::replace(start, *start + height))).collect()
+/// A figure, the ends of its interval, its spread.
+fn figure_columns(name: &str, heading: Option<&'static str>, figures: &[Figure]) -> [Column; 4] {
+    let column = |suffix: &str, heading, of: fn(&Figure) -> Option<f64>| {
+        let values = Values::Real(figures.iter().map(of).collect());
+        Column { heading, ..Column::new(format!("{name}{suffix}"), values) }
+    };
+    [
+        column("", heading, |figure| figure.value),
+        column("_low", None, |figure| figure.low),
+        column("_high", None, |figure| figure.high),
+        column("_spread", None, |figure| figure.spread),
+    ]
 }
 
 /// What is said of a printed comparison.
 pub fn comparison_caption(comparison: &Comparison) -> String {
     let dataset = &comparison.dataset;
     let drawn = if dataset.drawn { " (drawn, not photographed)" } else { "" };
-    let mut text = format!("Interpretability indices on the {} test images of {}{drawn}.", dataset.test_images, dataset.name);
+    let mut text =
+        format!("Interpretability indices on the {} test images of {}{drawn}.", dataset.test_images, dataset.name);
+    text.push_str(" Coarse: share of images with the right category.");
     let cells = || comparison.rows.iter().flat_map(|row| &row.cells);
     let coarse_only = || comparison.rows.iter().filter_map(|row| row.coarse_only.as_ref());
+    if coarse_only().next().is_some() {
+        text.push_str(" Baseline: that of a network which decides no fine label.");
+    }
     let mut sizes = cells().map(|cell| cell.runs.len()).chain(coarse_only().map(|one| one.runs.len()));
     if sizes.clone().any(|runs| runs == 1) {
         text.push_str(" In brackets 95% intervals (Wilson; IF1 by bootstrap).");
@@ -173,34 +172,4 @@ pub fn comparison_caption(comparison: &Comparison) -> String {
         text.push_str(" Top-k is told each image's true number of labels (oracle k).");
     }
     text
-}
-
-impl Row<'_> {
-    fn objective(&self) -> Objective {
-        match self {
-            Row::Cell(cell) => cell.objective,
-            Row::CoarseOnly(_) => Objective::CoarseOnly,
-        }
-    }
-
-    fn rule(&self) -> Option<String> {
-        match self {
-            Row::Cell(cell) => Some(cell.rule.clone()),
-            Row::CoarseOnly(_) => None,
-        }
-    }
-
-    fn runs(&self) -> &[RunId] {
-        match self {
-            Row::Cell(cell) => &cell.runs,
-            Row::CoarseOnly(coarse_only) => &coarse_only.runs,
-        }
-    }
-
-    fn counts(&self) -> Option<Counts> {
-        match self {
-            Row::Cell(cell) => cell.counts,
-            Row::CoarseOnly(_) => None,
-        }
-    }
 }

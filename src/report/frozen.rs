@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{
-    Comparison, DatasetBrief, OutcomeItem, OutcomeQuery, Reports, RunBrief, RunReport,
-};
+use super::{Comparison, DatasetBrief, OutcomeItem, OutcomeQuery, Reports, RunBrief, RunReport};
 use crate::{
     domain::{Outcome, RunId},
     error::{Error, Result},
@@ -153,7 +151,9 @@ impl Reports {
         };
         let decides_labels = self.store.run(id).await?.spec.own_rule().is_some();
         let queries = if decides_labels {
-            [Outcome::Ffct, Outcome::Ftcf, Outcome::Ffcf, Outcome::Ftct].map(|outcome| with(Some(outcome), None)).to_vec()
+            [Outcome::Ffct, Outcome::Ftcf, Outcome::Ffcf, Outcome::Ftct]
+                .map(|outcome| with(Some(outcome), None))
+                .to_vec()
         } else {
             [false, true].map(|correct| with(None, Some(correct))).to_vec()
         };
@@ -191,5 +191,6 @@ fn frozen<T>(
 fn best(comparison: &Comparison) -> Option<RunId> {
     let cells = comparison.rows.iter().flat_map(|row| &row.cells);
     let with_ia = cells.filter_map(|cell| Some((cell.figures.ia.value?, *cell.runs.first()?)));
-    with_ia.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, run)| run)
+    // Of equals the first one, as in the table.
+    with_ia.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, run)| run)
 }

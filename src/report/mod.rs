@@ -31,7 +31,7 @@ pub use dataset_images::{
     Agreement as RunAgreement, DatasetImage, DatasetImages, DatasetImagesQuery, DatasetSort, ShownRun,
 };
 pub use disk::bytes_words;
-pub use export::{OutcomeExport, comparison_caption, comparison_groups, comparison_table};
+pub use export::{OutcomeExport, comparison_caption, comparison_table};
 pub use figure::{Figure, Figures};
 pub use frozen::{Examples, FileStamp, Frozen, ImagesOf, RunStamp};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};

@@ -24,7 +24,8 @@ impl RunSpec {
             Ok(Value::Object(fields)) => fields,
             Ok(_) | Err(_) => serde_json::Map::new(),
         };
-        let mut fields: Vec<(String, String)> = fields.into_iter().map(|(name, value)| self.flag(name, value)).collect();
+        let mut fields: Vec<(String, String)> =
+            fields.into_iter().map(|(name, value)| self.flag(name, value)).collect();
         fields.sort_by_key(|(name, _)| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len()));
         let flags = fields.iter().map(|(name, value)| format!(" --{}={}", name.replace('_', "-"), quoted(value)));
         format!("twograin run submit{}", flags.collect::<String>())

@@ -1,35 +1,45 @@
 //! A printed table for LaTeX, of the columns that have a heading. It needs the package `booktabs`.
 
-use std::fmt::Write;
-
 use super::{Cell, Column, Table, Values};
 
 /// Undefined: an en dash.
 const UNDEFINED: &str = "--";
 
-/// The table, floating, with a caption and a label. Numbers have three decimals, and beneath them their interval, or beside
-/// them their spread. `groups`: rows at which a rule is drawn above.
-pub fn latex(table: &Table, groups: &[usize], caption: &str, label: &str) -> String {
+/// The table, floating, with a caption and a label. Numbers have three decimals, beneath them their interval, or beside them
+/// their spread. Rows that begin alike stand together.
+pub fn latex(table: &Table, caption: &str, label: &str) -> String {
     let printed: Vec<(&Column, &str)> =
         table.columns.iter().filter_map(|column| Some((column, column.heading?))).collect();
     let aligned: String = printed.iter().map(|(column, _)| alignment(&column.values)).collect();
     let headings: Vec<String> = printed.iter().map(|(_, heading)| escaped(heading)).collect();
-    let mut text = format!(
-        "% Needs \\usepackage{{booktabs}}.\n\\begin{{table}}\n  \\centering\n  \\small\n  \\caption{{{}}}\n  \\label{{{label}}}\n  \
-         \\begin{{tabular}}{{@{{}}{aligned}@{{}}}}\n    \\toprule\n    {} \\\\\n    \\midrule\n",
-        escaped(caption),
-        headings.join(" & ")
-    );
+    let mut lines = vec![
+        "% Needs \\usepackage{booktabs}.".to_owned(),
+        "\\begin{table}".into(),
+        "  \\centering".into(),
+        "  \\footnotesize".into(),
+        "  \\setlength{\\tabcolsep}{3.5pt}".into(),
+        format!("  \\caption{{{}}}", escaped(caption)),
+        format!("  \\label{{{label}}}"),
+        format!("  \\begin{{tabular}}{{@{{}}{aligned}@{{}}}}"),
+        "    \\toprule".into(),
+        format!("    {} \\\\", headings.join(" & ")),
+        "    \\midrule".into(),
+    ];
+    let mut first: Option<String> = None;
     for row in 0..table.rows() {
-        if row > 0 && groups.contains(&row) {
-            text.push_str("    \\addlinespace\n");
-        }
         let cells: Vec<String> = printed.iter().map(|(column, _)| cell(table, column, row)).collect();
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "    {} \\\\", cells.join(" & "));
+        if first.as_ref().is_some_and(|first| cells.first() != Some(first)) {
+            lines.push("    \\addlinespace".into());
+        }
+        lines.push(format!("    {} \\\\", cells.join(" & ")));
+        first = cells.into_iter().next();
+        let intervals: Vec<String> = printed.iter().map(|(column, _)| interval(table, column, row)).collect();
+        if intervals.iter().any(|interval| !interval.is_empty()) {
+            lines.push(format!("    {} \\\\", intervals.join(" & ")));
+        }
     }
-    text.push_str("    \\bottomrule\n  \\end{tabular}\n\\end{table}\n");
-    text
+    lines.extend(["    \\bottomrule", "  \\end{tabular}", "\\end{table}", ""].map(str::to_owned));
+    lines.join("\n")
 }
 
 fn alignment(values: &Values) -> char {
@@ -40,28 +50,32 @@ fn alignment(values: &Values) -> char {
 }
 
 fn cell(table: &Table, column: &Column, row: usize) -> String {
-    let beside = |suffix: &str| {
-        let name = format!("{}_{suffix}", column.name);
-        let companion = table.columns.iter().find(|other| other.name == name)?;
-        match companion.values.cell(row) {
-            Cell::Real(value) => Some(value),
-            _ => None,
-        }
-    };
     match column.values.cell(row) {
         Cell::Undefined => UNDEFINED.to_owned(),
         Cell::Integer(value) => format!("${value}$"),
-        Cell::Real(value) => match (beside("low").zip(beside("high")), beside("spread")) {
-            // In braces: behind `\\`, a bracket would be an argument.
-            (Some((low, high)), _) => {
-                format!("\\shortstack[r]{{${value:.3}$\\\\{{\\scriptsize $[{low:.3},\\,{high:.3}]$}}}}")
-            }
-            (None, Some(spread)) => format!("${value:.3} \\pm {spread:.3}$"),
-            (None, None) => format!("${value:.3}$"),
-        },
+        Cell::Real(value) => {
+            let spread = beside(table, column, "spread", row).map(|spread| format!(" \\pm {spread:.3}"));
+            format!("${value:.3}{}$", spread.unwrap_or_default())
+        }
         Cell::Flag(value) => if value { "yes" } else { "no" }.to_owned(),
         Cell::Text(text) => escaped(text),
         Cell::List(words) => escaped(&words.join(", ")),
+    }
+}
+
+/// Empty without one. In braces, as a bracket after `\\\\` would be its argument.
+fn interval(table: &Table, column: &Column, row: usize) -> String {
+    let end = |suffix| beside(table, column, suffix, row);
+    let ends = end("low").zip(end("high"));
+    ends.map_or_else(String::new, |(low, high)| format!("{{\\tiny $[{low:.3},{high:.3}]$}}"))
+}
+
+/// A number of the column that belongs to another one.
+fn beside(table: &Table, column: &Column, suffix: &str, row: usize) -> Option<f64> {
+    let companion = table.columns.iter().find(|other| other.name == format!("{}_{suffix}", column.name))?;
+    match companion.values.cell(row) {
+        Cell::Real(value) => Some(value),
+        Cell::Undefined | Cell::Integer(_) | Cell::Flag(_) | Cell::Text(_) | Cell::List(_) => None,
     }
 }
 
@@ -75,6 +89,7 @@ fn escaped(text: &str) -> String {
             '^' => escaped.push_str("\\textasciicircum{}"),
             '<' => escaped.push_str("\\textless{}"),
             '>' => escaped.push_str("\\textgreater{}"),
+            '±' => escaped.push_str("$\\pm$"),
             '&' | '%' | '$' | '#' | '_' | '{' | '}' => {
                 escaped.push('\\');
                 escaped.push(character);
@@ -94,18 +109,24 @@ mod tests {
 
     #[test]
     fn headings_make_the_columns_and_undefined_is_a_dash() {
-        let text = latex(&awkward(), &[1], "50% of a_b", "tab:x");
+        let text = latex(&awkward(), "50% of a_b", "tab:x");
         let rows: Vec<&str> = text.lines().map(str::trim).collect();
         assert!(text.contains("\\caption{50\\% of a\\_b}") && text.contains("\\begin{tabular}{@{}lr@{}}"), "{text}");
         assert!(rows.contains(&"Name & IA \\\\"));
-        assert!(rows.contains(&"dog & \\shortstack[r]{$0.100$\\\\{\\scriptsize $[0.050,\\,0.250]$}} \\\\"), "{text}");
+        assert!(
+            text.contains("    dog & $0.100$ \\\\\n     & {\\tiny $[0.050,0.250]$} \\\\\n    \\addlinespace\n"),
+            "{text}"
+        );
         assert!(rows.contains(&"=1+\"1\", “ä” & -- \\\\") && rows.contains(&"-- & -- \\\\"), "{text}");
-        assert_eq!(text.matches("\\addlinespace").count(), 1);
-        let depth = text.replace("\\\\", "").replace("\\{", "").replace("\\}", "").chars().fold(0, |depth, character| match character {
-            '{' => depth + 1,
-            '}' => depth - 1,
-            _ => depth,
-        });
+        assert_eq!(text.matches("\\addlinespace").count(), 2);
+        let depth =
+            text.replace("\\\\", "").replace("\\{", "").replace("\\}", "").chars().fold(0, |depth, character| {
+                match character {
+                    '{' => depth + 1,
+                    '}' => depth - 1,
+                    _ => depth,
+                }
+            });
         assert_eq!(depth, 0);
     }
 
@@ -119,13 +140,16 @@ mod tests {
             column("ia_spread", Some(0.0123)),
             column("ip", Some(1.0)).printed("IP"),
         ]);
-        assert!(latex(&table, &[], "", "x").contains("    $0.500 \\pm 0.012$ & $1.000$ \\\\\n"));
+        assert!(latex(&table, "", "x").contains("    $0.500 \\pm 0.012$ & $1.000$ \\\\\n"));
     }
 
     #[test]
     fn nothing_in_a_name_is_a_command() {
         assert_eq!(escaped(r"\a{b}"), r"\textbackslash{}a\{b\}");
-        assert_eq!(escaped("1_2 & 3% $4 #5 ~6 ^7 <8>"), r"1\_2 \& 3\% \$4 \#5 \textasciitilde{}6 \textasciicircum{}7 \textless{}8\textgreater{}");
+        assert_eq!(
+            escaped("1_2 & 3% $4 #5 ~6 ^7 <8>"),
+            r"1\_2 \& 3\% \$4 \#5 \textasciitilde{}6 \textasciicircum{}7 \textless{}8\textgreater{}"
+        );
         assert_eq!(escaped("a\n\nb\t\u{0}"), "a  b  ");
     }
 }

@@ -66,7 +66,7 @@ pub struct Encoder(State);
 enum State {
     Csv { begun: bool },
     Json { begun: bool },
-    Parquet(Option<parquet::Writer>),
+    Parquet(Option<Box<parquet::Writer>>),
 }
 
 /// One cell.
@@ -142,6 +142,9 @@ impl Format {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Csv, Self::Json, Self::Parquet, Self::Latex];
 
+    /// Those for tables of any length.
+    pub const TABLES: [Self; 3] = [Self::Csv, Self::Json, Self::Parquet];
+
     /// As `format=` names it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -205,7 +208,7 @@ impl Encoder {
             State::Json { begun } => json::part(table, begun),
             State::Parquet(writer) => {
                 if writer.is_none() {
-                    *writer = Some(parquet::Writer::new(table)?);
+                    *writer = Some(Box::new(parquet::Writer::new(table)?));
                 }
                 writer.as_mut().map_or_else(|| Ok(Vec::new()), |writer| writer.part(table))
             }
@@ -217,7 +220,7 @@ impl Encoder {
         match self.0 {
             State::Csv { .. } => Ok(Vec::new()),
             State::Json { begun } => Ok(json::end(begun)),
-            State::Parquet(writer) => writer.map_or_else(|| Ok(Vec::new()), parquet::Writer::end),
+            State::Parquet(writer) => writer.map_or_else(|| Ok(Vec::new()), |writer| writer.end()),
         }
     }
 }
@@ -271,7 +274,9 @@ pub(super) mod tests {
         for format in Format::ALL {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
-        assert!("xls".parse::<Format>().unwrap_err().contains("“xls” is not a format; they are csv, json, parquet, latex"));
+        assert!(
+            "xls".parse::<Format>().unwrap_err().contains("“xls” is not a format; they are csv, json, parquet, latex")
+        );
     }
 
     #[test]

@@ -89,10 +89,7 @@ fn write(writer: &mut SerializedColumnWriter, values: &Values) -> Result<()> {
 }
 
 /// The defined cells, and for each cell 1 if it is, 0 if it is not.
-fn cells_of<T: DataType>(
-    writer: &mut SerializedColumnWriter,
-    cells: impl Iterator<Item = Option<T::T>>,
-) -> Result<()> {
+fn cells_of<T: DataType>(writer: &mut SerializedColumnWriter, cells: impl Iterator<Item = Option<T::T>>) -> Result<()> {
     let (mut defined, mut levels) = (Vec::new(), Vec::new());
     for cell in cells {
         levels.push(i16::from(cell.is_some()));
@@ -154,7 +151,8 @@ mod tests {
     #[test]
     fn what_is_read_is_what_was_written() {
         let whole = awkward();
-        let (groups, rows) = read(encoded(Format::Parquet, &[part(&whole, 0, 0), part(&whole, 0, 2), part(&whole, 2, 3)]));
+        let (groups, rows) =
+            read(encoded(Format::Parquet, &[part(&whole, 0, 0), part(&whole, 0, 2), part(&whole, 2, 3)]));
         assert_eq!((groups, rows.len()), (2, 3));
         let names: Vec<&String> = rows[0].get_column_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["id", "name", "ia", "ia_low", "ia_high", "right", "labels"]);

@@ -158,8 +158,10 @@ impl Reports {
         let images: Vec<ImageId> = rows.iter().map(|row| asked.evidence.truths.images[*row]).collect();
         let listed = self.store.listed(&images).await?;
         let asked = asked.clone();
-        crate::report::blocking(move || rows.into_iter().zip(listed).map(|(row, listed)| asked.item(row, listed)).collect())
-            .await
+        crate::report::blocking(move || {
+            rows.into_iter().zip(listed).map(|(row, listed)| asked.item(row, listed)).collect()
+        })
+        .await
     }
 }
 

@@ -3,6 +3,8 @@
 //! Colours are names of the style sheet's custom properties (`var(--…)`), which the browser looks up, so that a chart
 //! follows the theme.
 
+mod still;
+
 use std::fmt;
 
 use askama::filters::HtmlSafe;
@@ -20,6 +22,8 @@ use super::filters;
 use crate::report::{
     Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, LabelFigures, TransitionsReport,
 };
+
+pub use still::{Bars, Curves};
 
 /// A line of more points than this is drawn by every n-th of them.
 const MAX_POINTS: usize = 1000;

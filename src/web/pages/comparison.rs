@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::{Page, verdict::Verdict};
 use crate::{
     domain::{Outcome, RunId, spec::Objective},
+    exchange::table::Format,
     report::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice, PaperRow, PaperTable, Reports},
     services::Activity,
     web::{
@@ -148,6 +149,17 @@ impl ComparisonPage {
 
     fn json(&self) -> String {
         self.address("/api/v1/comparisons", self.groups().filter_map(chosen))
+    }
+
+    /// This comparison as a file of HTML.
+    fn report(&self) -> String {
+        self.address("/api/v1/reports/comparison", self.groups().filter_map(chosen))
+    }
+
+    /// This comparison as a table for other programs.
+    fn export(&self, format: &Format) -> String {
+        let address = self.address("/api/v1/comparisons/export", self.groups().filter_map(chosen));
+        format!("{address}&format={format}")
     }
 
     fn groups(&self) -> impl Iterator<Item = &[GroupChoice]> {

@@ -5,6 +5,7 @@ mod comparison;
 mod curves;
 mod dataset_images;
 mod datasets;
+pub mod frozen;
 mod gallery;
 mod guide;
 mod images;
