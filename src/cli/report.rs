@@ -18,7 +18,7 @@ Examples:
 #[derive(Args, Debug)]
 pub struct ReportArgs {
     /// Report this run
-    #[arg(long, value_name = "ID", conflicts_with_all = ["dataset", "picks"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["dataset", "picks", "base"])]
     run: Option<RunId>,
     #[command(flatten)]
     comparison: ComparisonArgs,
@@ -35,13 +35,17 @@ pub struct ComparisonArgs {
     /// Runs whose groups are shown instead of the newest ones of their backbone and mode
     #[arg(long = "pick", value_name = "ID,…", value_delimiter = ',')]
     picks: Vec<RunId>,
+    /// Run that the others are held against [default: the one with the highest IA]
+    #[arg(long, value_name = "ID")]
+    base: Option<RunId>,
 }
 
 impl ComparisonArgs {
     /// The fields of the query.
     pub fn query(&self) -> Vec<(&'static str, String)> {
         let dataset = self.dataset.iter().map(|name| ("dataset", name.clone()));
-        dataset.chain(self.picks.iter().map(|run| ("pick", run.to_string()))).collect()
+        let picks = self.picks.iter().map(|run| ("pick", run.to_string()));
+        dataset.chain(picks).chain(self.base.map(|run| ("base", run.to_string()))).collect()
     }
 }
 

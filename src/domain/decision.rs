@@ -128,14 +128,24 @@ pub fn sigmoid(logit: f32) -> f64 {
 
 /// Softmax of `logits` in float64.
 pub fn softmax(logits: &[f32]) -> Vec<f64> {
+    let mut probabilities = Vec::with_capacity(logits.len());
+    softmax_into(logits, &mut probabilities);
+    probabilities
+}
+
+/// The same in place of what was in `probabilities`, for many images without a new vector for each.
+pub fn softmax_into(logits: &[f32], probabilities: &mut Vec<f64>) {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exp: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) - f64::from(max)).exp()).collect();
-    let sum: f64 = exp.iter().sum();
-    exp.into_iter().map(|e| e / sum).collect()
+    probabilities.clear();
+    probabilities.extend(logits.iter().map(|&logit| (f64::from(logit) - f64::from(max)).exp()));
+    let sum: f64 = probabilities.iter().sum();
+    for probability in probabilities {
+        *probability /= sum;
+    }
 }
 
 /// The index of the largest value; ties: the lower index. 0 for an empty slice.
-pub fn arg_max(values: &[f32]) -> usize {
+pub fn arg_max<T: PartialOrd>(values: &[T]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
         if *value > values[best] {

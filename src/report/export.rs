@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Cell, CoarseOnly, Comparison, ComparisonRow, Figure, Figures, OutcomeItem, OutcomeQuery, Reports, outcomes::Asked,
+    Cell, CoarseOnly, Comparison, ComparisonRow, Difference, Figure, Figures, OutcomeItem, OutcomeQuery, Reports,
+    outcomes::Asked,
 };
 use crate::{
     domain::{
@@ -87,8 +88,8 @@ fn rows(row: &ComparisonRow) -> Vec<Row<'_>> {
     if row.cells.is_empty() { vec![with(None)] } else { row.cells.iter().map(|cell| with(Some(cell))).collect() }
 }
 
-/// The comparison as a table: a row for each backbone and mode, with the accuracy of the backbone's coarse-only runs beside it.
-/// Undefined are the counts of a group of several runs, and a mode that there is not.
+/// The comparison as a table: a row for each backbone and mode, with the accuracy of the backbone's coarse-only runs beside it,
+/// and the difference of IA to the base run. Undefined are the counts of a group of several runs, and a mode that there is not.
 pub fn comparison_table(comparison: &Comparison) -> Table {
     let rows: Vec<Row> = comparison.rows.iter().flat_map(rows).collect();
     let texts = |of: &dyn Fn(&Row) -> Option<String>| Values::Text(rows.iter().map(of).collect());
@@ -132,6 +133,19 @@ pub fn comparison_table(comparison: &Comparison) -> Table {
     measured("coarse_accuracy", Some("Coarse"), |figures| figures.coarse_accuracy);
     let baselines = rows.iter().map(|(.., coarse_only)| coarse_only.map(|one| one.accuracy).unwrap_or_default());
     columns.extend(figure_columns("coarse_only_accuracy", Some("Baseline"), &baselines.collect::<Vec<_>>()));
+    let differences: Vec<Option<&Difference>> =
+        rows.iter().map(|(_, cell, _)| cell.and_then(|cell| cell.difference.as_ref())).collect();
+    let base = differences.iter().map(|difference| difference.and(comparison.base).map(|run| run.0));
+    columns.push(Column::new("base_run_id", Values::Integer(base.collect())));
+    let of_ia = differences.iter().map(|difference| difference.map(|one| one.figures.ia).unwrap_or_default());
+    // A difference of two runs has no spread.
+    columns.extend(figure_columns("ia_difference", None, &of_ia.collect::<Vec<_>>()).into_iter().take(3));
+    let mut p = |name, of: fn(&Difference) -> f64| {
+        let values = differences.iter().map(|difference| difference.map(of)).collect();
+        columns.push(Column::new(name, Values::Real(values)));
+    };
+    p("mcnemar_p", |difference| difference.ftct.test.p);
+    p("mcnemar_p_adjusted", |difference| difference.p_adjusted);
     Table::new(columns)
 }
 

@@ -101,7 +101,8 @@ impl Reports {
             )));
         }
         let newest: Vec<String> = groups.iter().filter_map(|runs| Some(runs.first()?.to_string())).collect();
-        let command = format!("twograin report --dataset={} --pick={}", dataset.name, newest.join(","));
+        let base = comparison.base.map_or_else(String::new, |base| format!(" --base={base}"));
+        let command = format!("twograin report --dataset={} --pick={}{base}", dataset.name, newest.join(","));
         let examples = match best(&comparison) {
             Some(run) => Some(self.examples(run).await?),
             None => None,

@@ -99,7 +99,9 @@ fn a_comparison_is_frozen_with_the_figures_of_its_page(server: &TestServer) {
     assert_eq!(report["dataset"], comparison["dataset"]);
     assert_eq!(report["twograin"], env!("CARGO_PKG_VERSION"));
     assert!(report["frozen_at"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
-    assert_eq!(report["command"], format!("twograin report --dataset=scenes --pick={TOP_K},{SIGMOID},{COARSE_ONLY}"));
+    let base = &comparison["base"];
+    let groups = format!("{TOP_K},{SIGMOID},{COARSE_ONLY}");
+    assert_eq!(report["command"], format!("twograin report --dataset=scenes --pick={groups} --base={base}"));
     // Charts and tables show the figures; the last column is coarse accuracy.
     let three = |value: &Value| value.as_f64().map_or("–".to_owned(), |value| format!("{value:.3}"));
     let cells = comparison["rows"][0]["cells"].as_array().unwrap();
@@ -110,6 +112,12 @@ fn a_comparison_is_frozen_with_the_figures_of_its_page(server: &TestServer) {
     assert_eq!(texts(&html, "svg.still text:not([class])"), of(&indices));
     let mut shown = of(&[&indices[..], &["coarse_accuracy"]].concat());
     shown.push(three(&comparison["rows"][0]["coarse_only"]["accuracy"]["value"]));
+    // Behind the figures of the one that is not the base stands its difference.
+    let held = cells.iter().position(|cell| cell["difference"].is_object()).unwrap();
+    let difference = cells[held]["difference"]["figures"]["ia"]["value"].as_f64().unwrap();
+    let difference =
+        format!("{difference:+.3}").replace('-', "−").replace("+0.000", "0.000").replace("−0.000", "0.000");
+    shown.insert(5 * (held + 1), difference);
     assert_eq!(texts(&html, "#indices td .value"), shown);
     let counts: Vec<String> = cells
         .iter()
@@ -195,6 +203,7 @@ fn stamps_are_those_of_the_files_and_commands_submit_the_same(server: &TestServe
     let again = embedded(&Html::parse_document(&again));
     assert_eq!(again["runs"], report["runs"]);
     assert_eq!(again["report"]["rows"], report["report"]["rows"]);
+    assert_eq!(again["command"], report["command"]);
 }
 
 fn run_shell(server: &TestServer, line: &str) -> String {

@@ -1,8 +1,10 @@
 mod analysis;
 mod api;
 mod architecture;
+mod bottleneck;
 mod browser;
 mod cli;
+mod comparison;
 mod curves;
 mod dataset;
 mod events;
@@ -11,6 +13,7 @@ mod exports;
 mod faults;
 mod images;
 mod journey;
+mod label;
 mod pages;
 mod queue;
 mod reports;

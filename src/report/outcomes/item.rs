@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Asked, OutcomeQuery};
 use crate::{
@@ -18,7 +18,7 @@ const MAX_RUNS: usize = 50;
 const TOP: usize = 12;
 
 /// One image and what was decided.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OutcomeItem {
     /// The image: `/images/{id}` is the file, `/images/{id}/thumbnail` a small one.
     pub image: ImageId,
@@ -53,7 +53,7 @@ pub struct OutcomeItem {
 }
 
 /// A predicted fine label.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScoredLabel {
     /// Its name.
     pub name: String,
@@ -64,7 +64,7 @@ pub struct ScoredLabel {
 }
 
 /// A true fine label that was not predicted.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MissedLabel {
     /// Its name.
     pub name: String,

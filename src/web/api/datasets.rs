@@ -36,6 +36,6 @@ pub async fn compare(
 
 /// The comparison that is asked for, which needs a data set.
 pub async fn comparison(reports: &Reports, query: &ComparisonQuery) -> Result<Comparison, Problem> {
-    let comparison = reports.comparison(query.dataset.as_deref(), &query.picks).await?;
+    let comparison = reports.comparison(query.dataset.as_deref(), &query.picks, query.base).await?;
     comparison.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "There is no data set yet."))
 }

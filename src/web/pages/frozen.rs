@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{
     ComparisonQuery,
-    run::{IndexRow, indices},
+    definition::{self, Definition},
 };
 use crate::{
     domain::{ImageId, Outcome, RunId, spec::Objective},
@@ -126,8 +126,8 @@ impl FrozenRun {
         json(&self.frozen)
     }
 
-    fn indices(&self, results: &RunResults) -> Vec<IndexRow> {
-        indices(results)
+    fn indices(&self, results: &RunResults) -> Vec<Definition> {
+        results.counts.map_or_else(Vec::new, |counts| definition::of(counts, &results.figures))
     }
 
     fn has_oracle(&self) -> bool {

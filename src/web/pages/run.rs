@@ -5,11 +5,14 @@ use axum::{extract::State, response::Redirect};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::Page;
+use super::{
+    Page,
+    definition::{self, Definition},
+};
 use crate::{
-    domain::{Counts, Outcome, Priority, RunId, RunStatus, spec::Objective},
+    domain::{Outcome, Priority, RunId, RunStatus, spec::Objective},
     exchange::table::Format,
-    report::{Figure, Reports, RunBrief, RunReport, RunResults},
+    report::{Reports, RunBrief, RunReport, RunResults},
     services::Queue,
     web::{
         chart::{self, Chart},
@@ -83,16 +86,6 @@ pub async fn delete(State(queue): State<Queue>, Path(run): Path<RunId>) -> Resul
     Ok(Redirect::to("/runs"))
 }
 
-/// One line of the table of results.
-pub struct IndexRow {
-    pub name: &'static str,
-    pub meaning: &'static str,
-    pub formula: &'static str,
-    pub figure: Figure,
-    /// The formula with the run's counts in it.
-    pub worked: String,
-}
-
 impl RunPage {
     fn section(&self) -> &'static str {
         "runs"
@@ -137,53 +130,7 @@ impl RunPage {
         fields
     }
 
-    fn indices(&self, results: &RunResults) -> Vec<IndexRow> {
-        indices(results)
+    fn indices(&self, results: &RunResults) -> Vec<Definition> {
+        results.counts.map_or_else(Vec::new, |counts| definition::of(counts, &results.figures))
     }
-}
-
-/// The indices of a run with their formulas; none for a coarse-only run.
-pub fn indices(results: &RunResults) -> Vec<IndexRow> {
-    let Some(counts) = results.counts else { return Vec::new() };
-    let Counts { ftct, ftcf, ffct, .. } = counts;
-    let (total, figures) = (counts.total(), &results.figures);
-    let row = |name, meaning, formula, figure, worked| IndexRow { name, meaning, formula, figure, worked };
-    vec![
-        row("IA", "right for the right reasons, of all images", "FTCT / all", figures.ia, format!("{ftct} / {total}")),
-        row(
-            "IP",
-            "right category, where the fine labels are right",
-            "FTCT / (FTCT + FTCF)",
-            figures.ip,
-            format!("{ftct} / ({ftct} + {ftcf})"),
-        ),
-        row(
-            "IR",
-            "right fine labels, where the category is right",
-            "FTCT / (FTCT + FFCT)",
-            figures.ir,
-            format!("{ftct} / ({ftct} + {ffct})"),
-        ),
-        row(
-            "IF1",
-            "harmonic mean of IP and IR",
-            "2 · IP · IR / (IP + IR)",
-            figures.if1,
-            format!("2 · {ftct} / (2 · {ftct} + {ftcf} + {ffct})"),
-        ),
-        row(
-            "Coarse accuracy",
-            "right category, for whatever reason",
-            "(FTCT + FFCT) / all",
-            figures.coarse_accuracy,
-            format!("({ftct} + {ffct}) / {total}"),
-        ),
-        row(
-            "Fine exact match",
-            "all fine labels right and none too many",
-            "(FTCT + FTCF) / all",
-            figures.fine_exact_match,
-            format!("({ftct} + {ftcf}) / {total}"),
-        ),
-    ]
 }

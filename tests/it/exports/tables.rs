@@ -147,6 +147,17 @@ pub fn a_comparison_is_a_table(server: &TestServer) {
             }
         }
     }
+    for (row, cell) in rows.iter().zip(cells) {
+        let difference = &cell["difference"];
+        let base = if difference.is_null() { &Value::Null } else { &comparison["base"] };
+        assert_eq!(&row["base_run_id"], base);
+        assert_eq!(row["ia_difference"], difference["figures"]["ia"]["value"]);
+        assert_eq!(row["ia_difference_low"], difference["figures"]["ia"]["low"]);
+        assert_eq!(
+            (&row["mcnemar_p"], &row["mcnemar_p_adjusted"]),
+            (&difference["ftct"]["p"], &difference["p_adjusted"])
+        );
+    }
     let csv = csv_rows(&text(server, "comparisons/export?format=csv"));
     assert_eq!(csv.len(), rows.len());
     assert_eq!(csv[0]["ia"].parse().ok(), rows[0]["ia"].as_f64());
