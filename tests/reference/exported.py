@@ -6,6 +6,9 @@ Usage: exported.py TABLE.parquet TABLE.csv
 import json
 import sys
 
+# Its neighbour bottleneck.py is not the package of that name, which pandas looks for.
+del sys.path[0]
+
 import pandas
 import pyarrow.parquet
 
