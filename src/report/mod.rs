@@ -15,7 +15,9 @@ mod dataset_images;
 mod decision;
 mod disk;
 mod evidence;
+mod export;
 mod figure;
+mod frozen;
 mod head_weights;
 mod label;
 mod labels;
@@ -48,7 +50,9 @@ pub use decision::{
     RuleSweepQuery,
 };
 pub use disk::bytes_words;
+pub use export::{OutcomeExport, comparison_caption, comparison_table};
 pub use figure::{Figure, Figures};
+pub use frozen::{Examples, FileStamp, Frozen, ImagesOf, RunStamp};
 pub use head_weights::{CategoryWeights, HeadWeights, LabelWeight, LabelWeights};
 pub use label::{CompanionLabel, CompanionList, LabelReport};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
