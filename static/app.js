@@ -1,5 +1,6 @@
 // What every page has. Everything works without it but liveness, charts, drag and drop.
 import { drawCharts } from "./charts.js";
+import { enableDecision } from "./decision.js";
 import { enableImages } from "./images.js";
 import { goLive } from "./live.js";
 import { localTimes } from "./times.js";
@@ -45,5 +46,6 @@ for (const form of document.querySelectorAll("form[method=get]")) {
 localTimes(document);
 enableDrop();
 enableImages();
+enableDecision(drawCharts);
 drawCharts();
 goLive(drawCharts);

@@ -3,7 +3,8 @@ import { localTimes } from "./times.js";
 
 const PAUSE_MS = 700;
 
-function swap(fresh) {
+// Swaps the elements marked `data-live` for those of a freshly fetched page; says whether any is another one now.
+export function swap(fresh) {
   localTimes(fresh);
   let changed = false;
   for (const old of document.querySelectorAll("[data-live]")) {

@@ -63,16 +63,18 @@ fn differences(report: &TransitionsReport) -> Table {
     let columns = [("", Align::Left), ("A", Align::Right), ("B", Align::Right), ("B - A", Align::Right)];
     let mut table = Table::new(&[&columns[..], &[("95% interval", Align::Left)]].concat()).indented(2);
     for (((name, a), (_, b)), (_, difference)) in a.named().into_iter().zip(b.named()).zip(d.named()) {
-        let signed = difference.value.map_or_else(|| UNDEFINED.to_owned(), |value| format!("{value:+.3}"));
-        table.row([name.to_owned(), number(a.value), number(b.value), signed, interval(&difference)]);
+        let [signed, interval] = signed(&difference);
+        table.row([name.to_owned(), number(a.value), number(b.value), signed, interval]);
     }
     table
 }
 
-fn interval(difference: &Figure) -> String {
+/// A difference and its interval, with their signs.
+pub fn signed(difference: &Figure) -> [String; 2] {
+    let value = difference.value.map_or_else(|| UNDEFINED.to_owned(), |value| format!("{value:+.3}"));
     let ends = difference.low.zip(difference.high);
     let text = ends.map_or_else(|| UNDEFINED.to_owned(), |(low, high)| format!("{low:+.3} – {high:+.3}"));
-    if difference.degenerate { format!("{text} (nothing varied in the resamples)") } else { text }
+    [value, if difference.degenerate { format!("{text} (nothing varied in the resamples)") } else { text }]
 }
 
 fn table(outcomes: &[[u64; 4]; 4]) -> Table {

@@ -6,6 +6,7 @@ mod client;
 mod compare;
 mod curves;
 mod dataset;
+mod decision;
 mod events;
 mod experiment;
 mod export;

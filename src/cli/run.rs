@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{
     classes,
     client::{Answer, Client},
-    compare, curves,
+    compare, curves, decision,
     failure::Failure,
     labels,
     output::{Align, Table, number, print},
@@ -60,6 +60,9 @@ pub enum RunCommand {
 
     /// Show a run's fine labels one by one: average precision, precision, recall, F1; or one label in full
     Labels(labels::LabelsArgs),
+
+    /// Show a run under any decision rule: counts and indices beside its own, the best thresholds, tuned ones and their gain
+    Decision(decision::DecisionArgs),
 
     /// Show a run's categories: figures, outcomes, and what is taken for what; or one category in full
     Categories(classes::CategoriesArgs),
@@ -177,6 +180,7 @@ pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
         RunCommand::Compare(args) => compare::compare(client, &args)?,
         RunCommand::Curves(args) => curves::curves(client, &args)?,
         RunCommand::Labels(args) => labels::labels(client, &args)?,
+        RunCommand::Decision(args) => decision::decision(client, &args)?,
         RunCommand::Categories(args) => classes::categories(client, &args)?,
         RunCommand::Cancel(OneRun { id, json }) => {
             let answer = client.post(&format!("api/v1/runs/{id}/cancel"), &serde_json::json!({}))?;

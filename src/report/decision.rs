@@ -75,7 +75,7 @@ pub struct RuleStep {
     pub indices: Indices,
 }
 
-/// The steps with the highest indices; among equals the lowest θ. `None` where the index is undefined everywhere.
+/// The steps with the highest indices; among equals the lowest θ. `None` where the index is 0 or undefined at every step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BestSteps {
     /// By IA.
@@ -94,7 +94,7 @@ rule_query! {
 }
 
 /// `GET /api/v1/runs/{id}/decision`: a run under any decision rule, on the test images.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DecisionReport {
     /// The run.
     pub run: RunBrief,
@@ -315,7 +315,8 @@ impl BestSteps {
     fn among(steps: &[RuleStep]) -> Self {
         let highest = |of: fn(&Indices) -> Option<f64>| {
             // Of equal ones the last is taken: from the end, that is the lowest.
-            let known = steps.iter().rev().filter_map(|step| Some((of(&step.indices)?, step)));
+            let known =
+                steps.iter().rev().filter_map(|step| Some((of(&step.indices).filter(|index| *index > 0.0)?, step)));
             known.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, step)| step.clone())
         };
         Self { ia: highest(|indices| indices.ia), if1: highest(|indices| indices.if1) }
@@ -328,5 +329,27 @@ impl BestThreshold {
         let DecisionRule::Threshold { threshold } = step.rule else { return None };
         let test = on_test.iter().find(|other| other.rule == step.rule);
         Some(Self { threshold, validation: index(&step.indices), test: test.and_then(|test| index(&test.indices)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_step_is_the_lowest_of_the_highest() {
+        let steps = |ftct: [u64; 5]| {
+            let rules = thresholds(5).into_iter().map(|threshold| DecisionRule::Threshold { threshold });
+            let counts = ftct.map(|ftct| Counts { ftct, ffcf: 9 - ftct, ..Counts::default() });
+            rules.zip(counts).map(|(rule, counts)| RuleStep::of(rule, counts)).collect::<Vec<_>>()
+        };
+        let some = steps([0, 2, 4, 4, 1]);
+        let best = BestSteps::among(&some);
+        assert_eq!((best.ia.as_ref(), best.if1.as_ref()), (Some(&some[2]), Some(&some[1])), "IF1 is 1 in four of them");
+        assert_eq!(BestSteps::among(&steps([0; 5])), BestSteps { ia: None, if1: None });
+        let on_test = BestThreshold::of(&some[2], &steps([1, 2, 3, 4, 5]), |indices| indices.ia);
+        let threshold = Threshold::new(0.5).unwrap();
+        let expected = BestThreshold { threshold, validation: Some(4.0 / 9.0), test: Some(3.0 / 9.0) };
+        assert_eq!(on_test, Some(expected));
     }
 }

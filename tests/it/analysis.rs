@@ -25,7 +25,7 @@ fn same(ours: Option<f64>, theirs: &Value, what: &str) {
 
 /// The same figure, and an interval that agrees within the error of two bootstraps: a few percent of its width, and `step`,
 /// by which the figure can jump.
-fn agrees(ours: Estimate, theirs: &Value, step: f64, what: &str) {
+pub fn agrees(ours: Estimate, theirs: &Value, step: f64, what: &str) {
     same(ours.value, &theirs["value"], what);
     let interval = ours.interval.unwrap_or_else(|| panic!("{what}: no interval"));
     let [low, high] = ["low", "high"].map(|end| theirs[end].as_f64().unwrap());

@@ -7,6 +7,7 @@ mod cli;
 mod comparison;
 mod curves;
 mod dataset;
+mod decision;
 mod events;
 mod experiment;
 mod exports;

@@ -38,6 +38,8 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/outcomes/export", get(exports::outcomes))
         .route("/runs/{id}/outcomes/{image}", get(runs::image))
         .route("/runs/{id}/report", get(frozen::run))
+        .route("/runs/{id}/sweep", get(runs::rule_sweep))
+        .route("/runs/{id}/decision", get(runs::decision))
         .route("/runs/{id}/labels", get(runs::labels))
         .route("/runs/{id}/labels/{fine}", get(runs::label))
         .route("/runs/{id}/categories", get(runs::categories))

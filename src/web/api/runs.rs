@@ -12,9 +12,10 @@ use tokio::sync::watch;
 use crate::{
     domain::{ImageId, Priority, RunId, SingleRun},
     report::{
-        BottleneckQuery, BottleneckReport, CategoriesReport, CategoryReport, ImageReport, IndicesQuery, IndicesReport,
-        LabelReport, LabelsQuery, LabelsReport, Listing, OutcomePage, OutcomeQuery, Reports, RuleQuery, RunBrief,
-        RunQuery, RunReport, SubmittedRun, TransitionsQuery, TransitionsReport,
+        BottleneckQuery, BottleneckReport, CategoriesReport, CategoryReport, DecisionQuery, DecisionReport,
+        ImageReport, IndicesQuery, IndicesReport, LabelReport, LabelsQuery, LabelsReport, Listing, OutcomePage,
+        OutcomeQuery, Reports, RuleQuery, RuleSweep, RuleSweepQuery, RunBrief, RunQuery, RunReport, SubmittedRun,
+        TransitionsQuery, TransitionsReport,
     },
     services::{Activity, Queue, Submitted},
     web::{
@@ -111,6 +112,22 @@ pub async fn indices(
     Query(query): Query<IndicesQuery>,
 ) -> Result<Json<IndicesReport>, Problem> {
     Ok(Json(reports.indices(run, &query).await?))
+}
+
+pub async fn rule_sweep(
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Query(query): Query<RuleSweepQuery>,
+) -> Result<Json<RuleSweep>, Problem> {
+    Ok(Json(reports.rule_sweep(run, &query).await?))
+}
+
+pub async fn decision(
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Query(query): Query<DecisionQuery>,
+) -> Result<Json<DecisionReport>, Problem> {
+    Ok(Json(reports.decision(run, &query).await?))
 }
 
 pub async fn outcomes(

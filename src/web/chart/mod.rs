@@ -4,10 +4,12 @@
 //! follows the theme.
 
 mod bottleneck;
+mod decision;
 mod labels;
 mod still;
 
 pub use bottleneck::{interventions, weights};
+pub use decision::{over_k, over_thresholds};
 pub use labels::{labels, precision_recall, reliability};
 pub use still::{Bars, Curves};
 

@@ -68,6 +68,16 @@ const ENDPOINTS: &[Endpoint] = &[
     ),
     endpoint(
         "GET",
+        "/api/v1/runs/{id}/decision?rule=&k=&threshold=&outcome=",
+        "It under any decision rule, held against its own: figures, every θ and k, the best θ on validation, tuned thresholds.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/sweep?over=theta|k&steps=&split=",
+        "Its counts and indices at each threshold, or each k. split: test or validation, which names the best thresholds, too.",
+    ),
+    endpoint(
+        "GET",
         "/api/v1/runs/{id}/outcomes?outcome=&correct=&fine=&predicted=&missing=&extra=&coarse=&predicted_coarse=&min_labels=\
          &max_labels=&min_confidence=&max_confidence=&other=&other_outcome=&differs=&tag=&noted=&split=&rule=&k=&threshold=&sort=\
          &cursor=&limit=",

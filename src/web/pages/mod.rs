@@ -8,6 +8,7 @@ mod comparison;
 mod curves;
 mod dataset_images;
 mod datasets;
+mod decision;
 mod definition;
 pub mod frozen;
 mod gallery;
@@ -52,6 +53,7 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/delete", post(run::delete))
         .route("/runs/{id}/images", get(gallery::show))
         .route("/runs/{id}/images/{image}", get(gallery::one))
+        .route("/runs/{id}/decision", get(decision::show))
         .route("/runs/{id}/labels", get(labels::show))
         .route("/runs/{id}/labels/{fine}", get(label::show))
         .route("/runs/{id}/categories", get(categories::list))
