@@ -172,7 +172,7 @@ pub fn a_comparison_is_a_table(server: &TestServer) {
     assert_eq!(body.len(), 2);
     let ia = format!("${:.3}$", cells[0]["figures"]["ia"]["value"].as_f64().unwrap());
     assert!(body[0].contains(" & top-k-softmax & $1$ & ") && body[0].contains(&ia), "{}", body[0]);
-    assert!(body.iter().all(|line| line.matches(" & ").count() == 8 && line.ends_with(" \\\\")));
+    assert!(body.iter().all(|line| line.matches(" & ").count() == 8 && line.ends_with(" \\\\[-2pt]")));
     assert!(latex.contains("(oracle k)") && latex.contains("95\\% intervals"));
 }
 
