@@ -56,6 +56,7 @@ pub use outcomes::{
 pub use paper::{PaperRow, PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
 pub use reports::{IndicesQuery, Reports, RunQuery};
+pub(crate) use rule::rule_query;
 pub use rule::{RuleQuery, rule_words};
 pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults, SubmittedRun};
 pub use sort::{Column, Sort};
