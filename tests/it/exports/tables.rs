@@ -87,6 +87,7 @@ pub fn other_rules_and_conditions_hold_for_exports_too(server: &TestServer) {
         "rule=top-k&k=2",
         "threshold=0.1",
         "threshold=0",
+        "rule=tuned",
         "rule=top-k&outcome=FFCT",
         "split=validation",
         "split=validation&k=1&sort=-loss",
