@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod extract;
 mod filters;
+mod number;
 mod pages;
 mod predict;
 mod security;

@@ -3,8 +3,10 @@
 //! Colours are names of the style sheet's custom properties (`var(--…)`), which the browser looks up, so that a chart
 //! follows the theme.
 
+mod comparison;
 mod labels;
 
+pub use comparison::comparison;
 pub use labels::{labels, precision_recall, reliability};
 
 use std::fmt;
@@ -20,8 +22,7 @@ use plotly::{
     layout::{Axis, BarMode, HoverMode, Legend, Margin},
 };
 
-use super::filters;
-use crate::report::{Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, TransitionsReport};
+use crate::report::{Along, CategoryCount, Curve, CurvesReport, EpochPoint, Figure, TransitionsReport};
 
 /// A line of more points than this is drawn by every n-th of them.
 const MAX_POINTS: usize = 1000;
@@ -51,33 +52,6 @@ impl Chart {
         plot.set_configuration(configuration(file_name));
         Self(plot.to_json().replace('<', "\\u003c"))
     }
-}
-
-/// The four indices of each backbone and mode with their intervals, grouped by index.
-pub fn comparison(comparison: &Comparison) -> Chart {
-    let cells = comparison.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row.backbone, cell)));
-    let traces: Vec<Box<dyn Trace>> = cells
-        .zip(1..)
-        .map(|((backbone, cell), series)| -> Box<dyn Trace> {
-            let figures = [cell.figures.ia, cell.figures.ip, cell.figures.ir, cell.figures.if1];
-            let values = figures.map(|figure| figure.value).to_vec();
-            let colour = format!("var(--series-{})", (series - 1) % 6 + 1);
-            Bar::new(["IA", "IP", "IR", "IF1"].to_vec(), values)
-                .name(format!("{backbone} · {}", filters::mode(cell.objective)))
-                .marker(Marker::new().color(colour))
-                .error_y(error_bars(&figures))
-                .hover_template("%{x} = %{y:.3f}")
-        })
-        .collect();
-    if traces.is_empty() {
-        return Chart::nothing();
-    }
-    let layout = layout()
-        .bar_mode(BarMode::Group)
-        .bar_gap(0.25)
-        .y_axis(axis().range(vec![0.0, 1.04]).dtick(0.2).grid_color("var(--line)"))
-        .x_axis(axis());
-    Chart::new(traces, layout, "twograin-comparison")
 }
 
 /// Loss on both splits, and IA and coarse accuracy on validation, by epoch.

@@ -7,14 +7,15 @@ use serde_json::{Map, Value};
 
 use super::Page;
 use crate::{
-    domain::{Counts, Outcome, Priority, RunId, RunStatus, spec::Objective},
-    report::{Figure, Reports, RunBrief, RunReport, RunResults},
+    domain::{Outcome, Priority, RunId, RunStatus, spec::Objective},
+    report::{Reports, RuleQuery, RunBrief, RunReport, RunResults},
     services::Queue,
     web::{
         chart::{self, Chart},
         error::Problem,
         extract::{Form, Path, Query},
         filters::as_filters as filters,
+        number::{Number, Subject},
     },
 };
 
@@ -82,16 +83,6 @@ pub async fn delete(State(queue): State<Queue>, Path(run): Path<RunId>) -> Resul
     Ok(Redirect::to("/runs"))
 }
 
-/// One line of the table of results.
-struct IndexRow {
-    name: &'static str,
-    meaning: &'static str,
-    formula: &'static str,
-    figure: Figure,
-    /// The formula with the run's counts in it.
-    worked: String,
-}
-
 impl RunPage {
     fn section(&self) -> &'static str {
         "runs"
@@ -136,54 +127,23 @@ impl RunPage {
         fields
     }
 
-    fn indices(&self, results: &RunResults) -> Vec<IndexRow> {
-        let Some(counts) = results.counts else { return Vec::new() };
-        let Counts { ftct, ftcf, ffct, .. } = counts;
-        let (total, figures) = (counts.total(), &results.figures);
-        let row = |name, meaning, formula, figure, worked| IndexRow { name, meaning, formula, figure, worked };
-        vec![
-            row(
-                "IA",
-                "right for the right reasons, of all images",
-                "FTCT / all",
-                figures.ia,
-                format!("{ftct} / {total}"),
-            ),
-            row(
-                "IP",
-                "right category, where the fine labels are right",
-                "FTCT / (FTCT + FTCF)",
-                figures.ip,
-                format!("{ftct} / ({ftct} + {ftcf})"),
-            ),
-            row(
-                "IR",
-                "right fine labels, where the category is right",
-                "FTCT / (FTCT + FFCT)",
-                figures.ir,
-                format!("{ftct} / ({ftct} + {ffct})"),
-            ),
-            row(
-                "IF1",
-                "harmonic mean of IP and IR",
-                "2 · IP · IR / (IP + IR)",
-                figures.if1,
-                format!("2 · {ftct} / (2 · {ftct} + {ftcf} + {ffct})"),
-            ),
-            row(
-                "Coarse accuracy",
-                "right category, for whatever reason",
-                "(FTCT + FFCT) / all",
-                figures.coarse_accuracy,
-                format!("({ftct} + {ffct}) / {total}"),
-            ),
-            row(
-                "Fine exact match",
-                "all fine labels right and none too many",
-                "(FTCT + FTCF) / all",
-                figures.fine_exact_match,
-                format!("({ftct} + {ftcf}) / {total}"),
-            ),
-        ]
+    fn numbers(&self, results: &RunResults) -> Vec<Number> {
+        self.subject(results).numbers()
+    }
+
+    fn accuracy(&self, results: &RunResults) -> Number {
+        self.subject(results).accuracy()
+    }
+
+    fn subject(&self, results: &RunResults) -> Subject<'_> {
+        Subject {
+            key: self.run.brief.id.to_string(),
+            name: self.run.brief.name.clone(),
+            runs: std::slice::from_ref(&self.run.brief.id),
+            rule: RuleQuery::default(),
+            figures: results.figures,
+            counts: results.counts,
+            categories: Some((results.coarse_correct, results.test_images)),
+        }
     }
 }
