@@ -1,13 +1,6 @@
 //! What fine labels say for and against a category, over many images.
 
-use crate::{
-    domain::{
-        CoarseId,
-        decision::{sigmoid, softmax_into},
-        spec::CoarseInput,
-    },
-    exchange::{FineScores, ScoreActivation},
-};
+use crate::{domain::CoarseId, exchange::FineScores};
 
 /// The mean of each fine label's contribution `W_mt p_t` to `category` m (`W_mt z_t` where the coarse layer reads logits)
 /// over the images in `rows`: `[fine]`. With b_m they add up to the mean of the category's logits. `None` without images.
@@ -18,19 +11,11 @@ pub fn mean_contributions(
 ) -> Option<Vec<f64>> {
     let mut sums = vec![0.0; fine.fine_count];
     let mut images = 0u64;
-    let mut probabilities = Vec::with_capacity(fine.fine_count);
+    let mut inputs = Vec::with_capacity(fine.fine_count);
     for row in rows {
         let logits = &fine.logits[row * fine.fine_count..][..fine.fine_count];
-        match (fine.coarse_input, fine.activation) {
-            (CoarseInput::Logits, _) => add(&mut sums, logits.iter().copied().map(f64::from)),
-            (CoarseInput::Probabilities, ScoreActivation::Sigmoid) => {
-                add(&mut sums, logits.iter().copied().map(sigmoid));
-            }
-            (CoarseInput::Probabilities, ScoreActivation::Softmax) => {
-                softmax_into(logits, &mut probabilities);
-                add(&mut sums, probabilities.iter().copied());
-            }
-        }
+        fine.activation.coarse_inputs(fine.coarse_input, logits, &mut inputs);
+        sums.iter_mut().zip(&inputs).for_each(|(sum, input)| *sum += input);
         images += 1;
     }
     let weight = &fine.weight[category.index() * fine.fine_count..][..fine.fine_count];
@@ -38,15 +23,10 @@ pub fn mean_contributions(
     (images > 0).then(|| sums.into_iter().zip(weight).map(mean).collect())
 }
 
-fn add(sums: &mut [f64], values: impl Iterator<Item = f64>) {
-    for (sum, value) in sums.iter_mut().zip(values) {
-        *sum += value;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{domain::spec::CoarseInput, exchange::ScoreActivation};
 
     #[test]
     fn contributions_are_averaged_over_the_images_that_are_named() {

@@ -35,7 +35,7 @@ impl Decision {
 }
 
 /// Decides one image. `fine`: its fine logits and the rule, or `None` for a coarse-only run; `coarse`: its coarse logits.
-pub fn decide(fine: Option<(&[f32], DecisionRule)>, coarse: &[f32], truth: Truth) -> Decision {
+pub fn decide(fine: Option<(&[f32], &DecisionRule)>, coarse: &[f32], truth: Truth) -> Decision {
     let fine = fine.map(|(logits, rule)| rule.decide(logits, truth.fine.len()));
     let coarse = CoarseId(arg_max(coarse) as u16);
     Decision {
@@ -50,14 +50,14 @@ pub fn decide(fine: Option<(&[f32], DecisionRule)>, coarse: &[f32], truth: Truth
 pub fn decide_all<'a>(
     scores: &Scores,
     truths: impl IntoIterator<Item = Truth<'a>>,
-    rule: Option<DecisionRule>,
+    rule: Option<&DecisionRule>,
 ) -> Vec<Decision> {
     let one = |(row, truth)| decide(scores.fine_row(row).zip(rule), scores.coarse_row(row), truth);
     (0..scores.len()).zip(truths).map(one).collect()
 }
 
 /// Counts the decisions of a split; `rule` as it was given to [`decide_all`].
-pub fn tally(decisions: &[Decision], rule: Option<DecisionRule>) -> Tally {
+pub fn tally(decisions: &[Decision], rule: Option<&DecisionRule>) -> Tally {
     Tally {
         images: decisions.len() as u64,
         coarse_correct: decisions.iter().filter(|decision| decision.coarse_correct).count() as u64,
@@ -78,12 +78,12 @@ mod tests {
         let strict = DecisionRule::Threshold { threshold: Threshold::PAPER };
         let of = |fine, coarse: &[f32]| decide(fine, coarse, truth).outcome();
         let logits = [2.0, -1.0, 0.5];
-        assert_eq!(of(Some((&logits, oracle)), &[0.0, 1.0]), Some(Outcome::Ftct));
+        assert_eq!(of(Some((&logits, &oracle)), &[0.0, 1.0]), Some(Outcome::Ftct));
         // sigmoid(0.5) = 0.62: the threshold takes one label of the two.
-        assert_eq!(of(Some((&logits, strict)), &[0.0, 1.0]), Some(Outcome::Ffct));
+        assert_eq!(of(Some((&logits, &strict)), &[0.0, 1.0]), Some(Outcome::Ffct));
         // A tie goes to the lower index, which is wrong here.
-        assert_eq!(of(Some((&logits, oracle)), &[1.0, 1.0]), Some(Outcome::Ftcf));
-        assert_eq!(of(Some((&logits, strict)), &[1.0, 1.0]), Some(Outcome::Ffcf));
+        assert_eq!(of(Some((&logits, &oracle)), &[1.0, 1.0]), Some(Outcome::Ftcf));
+        assert_eq!(of(Some((&logits, &strict)), &[1.0, 1.0]), Some(Outcome::Ffcf));
         assert_eq!(of(None, &[0.0, 1.0]), None);
         assert!(decide(None, &[0.0, 1.0], truth).coarse_correct);
     }

@@ -1,13 +1,13 @@
 //! Decision rules: from the fine scores of one image to the set of labels taken as predicted.
 
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{FineId, LabelSet};
 
 /// How a set of fine labels is taken from fine scores.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "kebab-case")]
 pub enum DecisionRule {
     /// The `k` highest scores. Ties: lower class index first.
@@ -19,6 +19,11 @@ pub enum DecisionRule {
     Threshold {
         /// The threshold θ on the sigmoid's probability.
         threshold: Threshold,
+    },
+    /// Every label whose probability exceeds its own threshold, strictly.
+    PerLabel {
+        /// θ_t of each fine label, in index order.
+        thresholds: Arc<[Threshold]>,
     },
 }
 
@@ -83,16 +88,17 @@ impl From<Threshold> for f64 {
 impl DecisionRule {
     /// The labels taken from `logits` (one fine logit per label). `true_count` is the number of true labels, which the
     /// oracle rule reads and the others ignore.
-    pub fn decide(self, logits: &[f32], true_count: usize) -> LabelSet {
+    pub fn decide(&self, logits: &[f32], true_count: usize) -> LabelSet {
         match self {
             Self::TopK { k: TopK::Oracle } => top_k(logits, true_count),
             Self::TopK { k: TopK::Fixed(k) } => top_k(logits, usize::from(k.get())),
-            Self::Threshold { threshold } => above(logits, threshold),
+            Self::Threshold { threshold } => above(logits, std::iter::repeat(threshold)),
+            Self::PerLabel { thresholds } => above(logits, thresholds.iter()),
         }
     }
 
     /// Whether [`decide`](Self::decide) takes `label`.
-    pub fn takes(self, logits: &[f32], true_count: usize, label: FineId) -> bool {
+    pub fn takes(&self, logits: &[f32], true_count: usize, label: FineId) -> bool {
         let among_first = |k: usize| {
             let own = logits[label.index()];
             let goes_before =
@@ -103,6 +109,7 @@ impl DecisionRule {
             Self::TopK { k: TopK::Oracle } => among_first(true_count),
             Self::TopK { k: TopK::Fixed(k) } => among_first(usize::from(k.get())),
             Self::Threshold { threshold } => sigmoid(logits[label.index()]) > threshold.get(),
+            Self::PerLabel { thresholds } => sigmoid(logits[label.index()]) > thresholds[label.index()].get(),
         }
     }
 }
@@ -117,8 +124,9 @@ fn top_k(logits: &[f32], k: usize) -> LabelSet {
     order.into_iter().map(FineId).collect()
 }
 
-fn above(logits: &[f32], threshold: Threshold) -> LabelSet {
-    (0u16..).zip(logits).filter(|&(_, &logit)| sigmoid(logit) > threshold.get()).map(|(fine, _)| FineId(fine)).collect()
+fn above<'a>(logits: &[f32], thresholds: impl Iterator<Item = &'a Threshold>) -> LabelSet {
+    let labels = (0u16..).map(FineId).zip(logits).zip(thresholds);
+    labels.filter(|((_, logit), threshold)| sigmoid(**logit) > threshold.get()).map(|((fine, _), _)| fine).collect()
 }
 
 /// `1 / (1 + exp(-logit))` in float64, as the threshold rule reads it.
@@ -145,7 +153,7 @@ pub fn softmax_into(logits: &[f32], probabilities: &mut Vec<f64>) {
 }
 
 /// The index of the largest value; ties: the lower index. 0 for an empty slice.
-pub fn arg_max(values: &[f32]) -> usize {
+pub fn arg_max<T: PartialOrd>(values: &[T]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
         if *value > values[best] {
@@ -184,11 +192,20 @@ mod tests {
     }
 
     #[test]
+    fn each_label_has_its_own_threshold() {
+        // sigmoid(0) = 0.5, sigmoid(2) = 0.881, sigmoid(-1) = 0.269
+        let rule = DecisionRule::PerLabel { thresholds: [0.5, 0.88, 0.27, 0.2].map(Threshold).into() };
+        assert_eq!(rule.decide(&[0.0, 2.0, -1.0, -1.0], 0), set(&[1, 3]));
+    }
+
+    #[test]
     fn a_label_is_taken_if_it_is_in_the_set() {
         let logits = [1.0, 3.0, -0.0, 0.0, 3.0, -2.0, 0.0];
         let threshold = DecisionRule::Threshold { threshold: Threshold(0.5) };
-        let top_k = (1..9).map(fixed).chain([DecisionRule::TopK { k: TopK::Oracle }, threshold]);
-        for rule in top_k {
+        let per_label =
+            DecisionRule::PerLabel { thresholds: [0.8, 0.9, 0.5, 0.4, 0.95, 0.1, 0.5].map(Threshold).into() };
+        let rules = (1..9).map(fixed).chain([DecisionRule::TopK { k: TopK::Oracle }, threshold, per_label]);
+        for rule in rules {
             for true_count in 0..4 {
                 let set = rule.decide(&logits, true_count);
                 for label in (0..7).map(FineId) {
@@ -210,6 +227,10 @@ mod tests {
             (DecisionRule::TopK { k: TopK::Oracle }, r#"{"rule":"top-k","k":null}"#),
             (fixed(3), r#"{"rule":"top-k","k":3}"#),
             (DecisionRule::Threshold { threshold: Threshold::PAPER }, r#"{"rule":"threshold","threshold":0.7}"#),
+            (
+                DecisionRule::PerLabel { thresholds: [Threshold::PAPER, Threshold(0.25)].into() },
+                r#"{"rule":"per-label","thresholds":[0.7,0.25]}"#,
+            ),
         ] {
             assert_eq!(serde_json::to_string(&rule).unwrap(), json);
             assert_eq!(serde_json::from_str::<DecisionRule>(json).unwrap(), rule);

@@ -317,6 +317,16 @@ impl ScoreActivation {
             Self::Sigmoid => logits.iter().copied().map(decision::sigmoid).collect(),
         }
     }
+
+    /// What a coarse layer that `reads` this is given of one image's fine logits, in float64; `inputs` is written over.
+    pub fn coarse_inputs(self, reads: CoarseInput, logits: &[f32], inputs: &mut Vec<f64>) {
+        inputs.clear();
+        match (reads, self) {
+            (CoarseInput::Logits, _) => inputs.extend(logits.iter().copied().map(f64::from)),
+            (CoarseInput::Probabilities, Self::Softmax) => decision::softmax_into(logits, inputs),
+            (CoarseInput::Probabilities, Self::Sigmoid) => inputs.extend(logits.iter().copied().map(decision::sigmoid)),
+        }
+    }
 }
 
 impl fmt::Display for ScoreActivation {

@@ -3,6 +3,7 @@
 //!
 //! No SQL and no candle: everything comes from the store's rows and score files.
 
+mod bottleneck;
 mod categories;
 mod category;
 mod changes;
@@ -14,6 +15,7 @@ mod dataset_images;
 mod disk;
 mod evidence;
 mod figure;
+mod head_weights;
 mod label;
 mod labels;
 mod outcomes;
@@ -26,6 +28,9 @@ mod sort;
 mod sweep;
 mod transitions;
 
+pub use bottleneck::{
+    BottleneckQuery, BottleneckReport, CompletenessReport, ConsistencyReport, InterventionReport, LookupReport,
+};
 pub use categories::{CategoriesReport, CategoryFigures};
 pub use category::{CategoryEvidence, CategoryReport, ConfusedCategory, LabelEvidence, MeanContribution};
 pub use changes::{Changed, Position};
@@ -38,6 +43,7 @@ pub use dataset_images::{
 };
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
+pub use head_weights::{CategoryWeights, HeadWeights, LabelWeight, LabelWeights};
 pub use label::{CompanionLabel, CompanionList, LabelReport};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
 pub use outcomes::{
@@ -46,6 +52,7 @@ pub use outcomes::{
 pub use paper::{PaperRow, PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
 pub use reports::{IndicesQuery, Reports, RunQuery};
+pub(crate) use rule::rule_query;
 pub use rule::{RuleQuery, rule_words};
 pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults, SubmittedRun};
 pub use sort::{Column, Sort};

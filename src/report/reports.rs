@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 use super::{
     Attempt, Comparison, DatasetBrief, DatasetReport, Listing, RunBrief, RunReport, RunResults, evidence::Evidence,
-    rule::RuleQuery, run::IndicesReport, transitions::Paired,
+    rule::rule_query, run::IndicesReport, transitions::Paired,
 };
 use crate::{
-    analysis::{Columns, Precisions, tally},
-    domain::{Judgements, RunId, RunStatus, Split, Tally},
+    analysis::{Columns, Interventions, Precisions},
+    domain::{Judgements, RunId, RunStatus, Split, Tally, Threshold},
     error::{Error, Result},
     recent::Recent,
     store::{RunFilter, RunRow, Store, Truths},
@@ -28,6 +28,10 @@ const CACHED_PAIRS: usize = 4096;
 const CACHED_TRUTHS: usize = 8;
 /// How many times average precisions are kept in memory, of a run's labels, its categories, or one label: some kilobytes.
 const CACHED_PRECISIONS: usize = 512;
+/// How many runs' interventions are kept in memory: a kilobyte or two each.
+const CACHED_INTERVENTIONS: usize = 64;
+/// How many runs' tuned thresholds are kept in memory: some kilobytes each.
+const CACHED_THRESHOLDS: usize = 64;
 
 /// Answers every question of pages and API from the store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -44,6 +48,10 @@ pub struct Reports {
     pub(super) truths: Recent<Arc<Truths>>,
     /// Average precisions by the run, whose scores never change, and what is ranked.
     pub(super) precisions: Recent<Arc<Precisions>>,
+    /// By the run.
+    pub(super) interventions: Recent<Arc<Interventions>>,
+    /// Tuned on validation, by the run.
+    pub(super) thresholds: Recent<Arc<[Threshold]>>,
 }
 
 /// Which runs to list.
@@ -60,18 +68,13 @@ pub struct RunQuery {
     pub limit: Option<u32>,
 }
 
-/// A [`RuleQuery`] and `alpha=`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IndicesQuery {
-    /// `top-k` or `threshold`; by default the run's own rule.
-    pub rule: Option<String>,
-    /// Labels taken per image; without it, the oracle: as many as the image truly has.
-    pub k: Option<u16>,
-    /// θ; by default the run's.
-    pub threshold: Option<f64>,
-    /// α of `if_alpha` and β of `f_beta`; 1 by default.
-    pub alpha: Option<f64>,
+rule_query! {
+    /// A [`RuleQuery`](super::RuleQuery) and `alpha=`.
+    #[derive(Default)]
+    pub struct IndicesQuery {
+        /// α of `if_alpha` and β of `f_beta`; 1 by default.
+        pub alpha: Option<f64>,
+    }
 }
 
 impl Reports {
@@ -85,6 +88,8 @@ impl Reports {
             paired: Recent::new(CACHED_PAIRS),
             truths: Recent::new(CACHED_TRUTHS),
             precisions: Recent::new(CACHED_PRECISIONS),
+            interventions: Recent::new(CACHED_INTERVENTIONS),
+            thresholds: Recent::new(CACHED_THRESHOLDS),
         }
     }
 
@@ -139,7 +144,7 @@ impl Reports {
             RunStatus::Queued => Some(self.store.queue_position(id).await?),
             RunStatus::Running | RunStatus::Succeeded | RunStatus::Failed | RunStatus::Canceled => None,
         };
-        let results = row.test.map(|test| RunResults::of(test, row.spec.own_rule()));
+        let results = row.test.map(|test| RunResults::of(test, row.spec.own_rule().as_ref()));
         Ok(RunReport {
             note: row.note.clone(),
             spec: row.spec.clone(),
@@ -169,8 +174,8 @@ impl Reports {
         if !(alpha > 0.0 && alpha <= 100.0) {
             return Err(Error::Invalid(format!("alpha: {alpha} is outside 0 (exclusive) to 100")));
         }
-        let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
-        let tally = tally(&self.evidence(id, Split::Test).await?.decide(rule), rule);
+        let rule = self.rule(&run, query).await?;
+        let tally = self.judgements(&run, Split::Test, rule.as_ref()).await?.tally();
         let indices = tally.indices();
         Ok(IndicesReport {
             run: id,

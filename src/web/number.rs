@@ -22,6 +22,8 @@ pub struct Number {
     pub interval: String,
     /// Nothing varied in the resamples.
     pub degenerate: bool,
+    /// Resamples in which it is undefined.
+    pub dropped: usize,
     /// Beneath that, of a share: the counts, as “120 / 200”.
     pub counts: Option<String>,
     /// The definition in words.
@@ -172,8 +174,7 @@ impl Subject<'_> {
             return self.runs.iter().map(|run| Link::new(json(run), format!("run {run} as JSON"))).collect();
         };
         let images = |outcome: Option<Outcome>| {
-            let query =
-                OutcomeQuery { outcome, rule: rule.clone(), k, threshold, ..OutcomeQuery::default() };
+            let query = OutcomeQuery { outcome, rule: rule.clone(), k, threshold, ..OutcomeQuery::default() };
             text::address_of(&format!("/runs/{run}/images"), &query)
         };
         let outcomes = definition.outcomes.iter().filter(|_| self.counts.is_some());
@@ -188,7 +189,7 @@ impl Subject<'_> {
 impl Number {
     /// What is shown of a figure.
     fn of(figure: &Figure, value: String, interval: String) -> Self {
-        Self { value, interval, degenerate: figure.degenerate, ..Self::default() }
+        Self { value, interval, degenerate: figure.degenerate, dropped: figure.dropped, ..Self::default() }
     }
 }
 
@@ -263,10 +264,9 @@ fn certainty(figure: &Figure, runs: usize, share: bool) -> String {
     let method = match (figure.low, share) {
         (None, _) => return String::new(),
         (Some(_), true) => "95 % interval: Wilson’s, of a share of images.".to_owned(),
-        (Some(_), false) => format!(
-            "95 % interval: percentile bootstrap, {} resamples of the images.",
-            text::count(RESAMPLES as u64)
-        ),
+        (Some(_), false) => {
+            format!("95 % interval: percentile bootstrap, {} resamples of the images.", text::count(RESAMPLES as u64))
+        }
     };
     method + &resamples(figure)
 }
@@ -317,12 +317,7 @@ mod tests {
         let links: Vec<&str> = numbers[2].links.iter().map(|link| link.address.as_str()).collect();
         assert_eq!(
             links,
-            [
-                "/runs/7/images?outcome=FTCT",
-                "/runs/7/images?outcome=FFCT",
-                "/runs/7/images",
-                "/api/v1/runs/7/indices"
-            ]
+            ["/runs/7/images?outcome=FTCT", "/runs/7/images?outcome=FFCT", "/runs/7/images", "/api/v1/runs/7/indices"]
         );
         assert!(numbers[0].certainty.contains("Wilson") && numbers[3].certainty.contains("bootstrap"));
     }

@@ -1,6 +1,7 @@
 mod analysis;
 mod api;
 mod architecture;
+mod bottleneck;
 mod browser;
 mod cli;
 mod comparison;

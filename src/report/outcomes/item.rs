@@ -129,7 +129,7 @@ impl Reports {
         Ok(ImageReport {
             fine: asked.fine_labels(place.row),
             coarse: asked.categories(place.row),
-            rule: asked.rule.map(rule_words),
+            rule: asked.rule.as_ref().map(rule_words),
             others,
             previous: place.previous.map(image_of),
             next: place.next.map(image_of),
@@ -145,7 +145,7 @@ impl Reports {
         let comparable = self.comparable(run).await?;
         for other in comparable.into_iter().filter(|other| other.id != run.id).take(MAX_RUNS) {
             let row_of = self.store.run(other.id).await?;
-            let judged = self.judgements(&row_of, Split::Test, row_of.spec.own_rule()).await?;
+            let judged = self.judgements(&row_of, Split::Test, row_of.spec.own_rule().as_ref()).await?;
             others.push(OutcomeUnder::of(&ShownRun { id: other.id, name: other.name }, &judged, row));
         }
         Ok(others)
@@ -173,7 +173,8 @@ impl Asked {
     fn item(&self, row: usize, listed: ListedImage) -> OutcomeItem {
         let (scores, truths, columns) = (&self.evidence.scores, &self.evidence.truths, &self.selection.columns);
         let labels = &truths.labels[row];
-        let predicted = scores.fine_row(row).zip(self.rule).map(|(logits, rule)| rule.decide(logits, labels.len()));
+        let predicted =
+            scores.fine_row(row).zip(self.rule.as_ref()).map(|(logits, rule)| rule.decide(logits, labels.len()));
         let probabilities = self.probabilities(row);
         let probability = |label: FineId| probabilities.get(label.index()).copied().unwrap_or_default();
         let missing = |predicted: &LabelSet| {

@@ -37,6 +37,7 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/labels/{fine}", get(runs::label))
         .route("/runs/{id}/categories", get(runs::categories))
         .route("/runs/{id}/categories/{coarse}", get(runs::category))
+        .route("/runs/{id}/bottleneck", get(runs::bottleneck))
         .route("/runs/{id}/log", get(runs::log))
         .route("/runs/{id}/events", get(runs::events_of_one))
         .route("/queue", get(queue::show))

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use crate::{
     domain::{ImageId, Priority, RunId, SingleRun},
     report::{
-        CategoriesReport, CategoryReport, ImageReport, IndicesQuery, IndicesReport, LabelReport, LabelsQuery,
-        LabelsReport, Listing, OutcomePage, OutcomeQuery, Reports, RuleQuery, RunBrief, RunQuery, RunReport,
-        SubmittedRun, TransitionsQuery, TransitionsReport,
+        BottleneckQuery, BottleneckReport, CategoriesReport, CategoryReport, ImageReport, IndicesQuery, IndicesReport,
+        LabelReport, LabelsQuery, LabelsReport, Listing, OutcomePage, OutcomeQuery, Reports, RuleQuery, RunBrief,
+        RunQuery, RunReport, SubmittedRun, TransitionsQuery, TransitionsReport,
     },
     services::{Activity, Queue, Submitted},
     web::{
@@ -159,6 +159,14 @@ pub async fn category(
     Query(query): Query<RuleQuery>,
 ) -> Result<Json<CategoryReport>, Problem> {
     Ok(Json(reports.category(run, &name, &query).await?))
+}
+
+pub async fn bottleneck(
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Query(query): Query<BottleneckQuery>,
+) -> Result<Json<BottleneckReport>, Problem> {
+    Ok(Json(reports.bottleneck(run, &query).await?))
 }
 
 /// As text, a file to keep.

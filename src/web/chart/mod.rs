@@ -3,9 +3,11 @@
 //! Colours are names of the style sheet's custom properties (`var(--…)`), which the browser looks up, so that a chart
 //! follows the theme.
 
+mod bottleneck;
 mod comparison;
 mod labels;
 
+pub use bottleneck::{interventions, weights};
 pub use comparison::comparison;
 pub use labels::{labels, precision_recall, reliability};
 

@@ -18,8 +18,8 @@ use crate::{
         spec::{Backbone, Objective},
     },
     report::{
-        Cell, CoarseOnly, Comparison, ComparisonRow, Figures, GroupChoice, ImageColumn, OutcomePage, OutcomeQuery, PaperRow,
-        PaperTable, Reports, RuleQuery, Sort,
+        Cell, CoarseOnly, Comparison, ComparisonRow, Figures, GroupChoice, ImageColumn, OutcomePage, OutcomeQuery,
+        PaperRow, PaperTable, Reports, RuleQuery, Sort,
     },
     services::Activity,
     web::{

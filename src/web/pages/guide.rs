@@ -27,8 +27,8 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("DELETE", "/api/v1/views/{id}", "Forget one."),
     endpoint(
         "GET",
-        "/api/v1/comparisons?dataset=&pick=",
-        "Backbones × decision modes. pick: runs to show instead of the newest.",
+        "/api/v1/comparisons?dataset=&pick=&base=",
+        "Backbones × decision modes. pick: runs to show instead of the newest; base: the run that others are held against.",
     ),
     endpoint("GET", "/api/v1/runs?dataset=&status=&cursor=&limit=", "Runs, newest first."),
     endpoint(
@@ -88,6 +88,11 @@ const ENDPOINTS: &[Endpoint] = &[
         "GET",
         "/api/v1/runs/{id}/categories/{coarse}?rule=&k=&threshold=",
         "One category: precision-recall curve, calibration, confusions, which labels speak for it, the worst errors.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/bottleneck?rule=&k=&threshold=&coarse_only=",
+        "Whether its head reads labels as the taxonomy does: weights, interventions, lookup, consistency, completeness.",
     ),
     endpoint("GET", "/api/v1/curves?run=&run=&measure=&x=", "One measure of several runs, epoch by epoch."),
     endpoint(

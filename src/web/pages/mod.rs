@@ -1,6 +1,7 @@
 //! Pages. Each module holds its page structs, whose fields are what the template of the same name shows, and handlers.
 
 mod annotations;
+mod bottleneck;
 mod categories;
 mod classes;
 mod comparison;
@@ -53,6 +54,7 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/labels/{fine}", get(label::show))
         .route("/runs/{id}/categories", get(categories::list))
         .route("/runs/{id}/categories/{coarse}", get(categories::show))
+        .route("/runs/{id}/bottleneck", get(bottleneck::show))
         .route("/curves", get(curves::show))
         .route("/sweeps", get(sweeps::list))
         .route("/sweeps/{id}", get(sweeps::show))

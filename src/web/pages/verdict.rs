@@ -128,12 +128,7 @@ mod tests {
             rule: String::new(),
             runs: runs.iter().copied().map(RunId).collect(),
             counts,
-            figures: Figures {
-                ia: figure(ia),
-                ir: figure(ir),
-                coarse_accuracy: figure(coarse),
-                ..Figures::default()
-            },
+            figures: Figures { ia: figure(ia), ir: figure(ir), coarse_accuracy: figure(coarse), ..Figures::default() },
             difference: None,
             groups: Vec::new(),
         };
