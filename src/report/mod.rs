@@ -14,7 +14,9 @@ mod dataset;
 mod dataset_images;
 mod disk;
 mod evidence;
+mod export;
 mod figure;
+mod frozen;
 mod head_weights;
 mod label;
 mod labels;
@@ -42,7 +44,9 @@ pub use dataset_images::{
     Agreement as RunAgreement, DatasetColumn, DatasetImage, DatasetImages, DatasetImagesQuery, ShownRun,
 };
 pub use disk::bytes_words;
+pub use export::{OutcomeExport, comparison_caption, comparison_table};
 pub use figure::{Figure, Figures};
+pub use frozen::{Examples, FileStamp, Frozen, ImagesOf, RunStamp};
 pub use head_weights::{CategoryWeights, HeadWeights, LabelWeight, LabelWeights};
 pub use label::{CompanionLabel, CompanionList, LabelReport};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};

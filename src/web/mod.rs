@@ -11,7 +11,6 @@ mod error;
 mod events;
 mod extract;
 mod filters;
-mod number;
 mod pages;
 mod predict;
 mod security;
@@ -31,6 +30,11 @@ use axum::{
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer, set_header::SetResponseHeaderLayer};
 
 use crate::services::Services;
+
+/// The header of a file to keep. `name`: letters, digits, `-`, `_` and `.`, as in names of data sets.
+fn attachment(name: &str) -> String {
+    format!("attachment; filename=\"{name}\"")
+}
 
 /// Everything the web serves.
 pub fn router(services: Services, security: Security) -> Router {

@@ -1,5 +1,7 @@
 //! One image: as lists show it, and in full.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Asked, OutcomeQuery};
@@ -118,7 +120,8 @@ impl Reports {
         })
         .await?;
         let place = place?;
-        let items = self.items(&asked, &[place.row]).await?;
+        let asked = Arc::new(asked);
+        let items = self.items(&asked, vec![place.row]).await?;
         let item = items
             .into_iter()
             .next()
@@ -151,10 +154,14 @@ impl Reports {
         Ok(others)
     }
 
-    pub(super) async fn items(&self, asked: &Asked, rows: &[usize]) -> Result<Vec<OutcomeItem>> {
+    pub(in crate::report) async fn items(&self, asked: &Arc<Asked>, rows: Vec<usize>) -> Result<Vec<OutcomeItem>> {
         let images: Vec<ImageId> = rows.iter().map(|row| asked.evidence.truths.images[*row]).collect();
         let listed = self.store.listed(&images).await?;
-        Ok(rows.iter().zip(listed).map(|(row, listed)| asked.item(*row, listed)).collect())
+        let asked = asked.clone();
+        crate::report::blocking(move || {
+            rows.into_iter().zip(listed).map(|(row, listed)| asked.item(row, listed)).collect()
+        })
+        .await
     }
 }
 

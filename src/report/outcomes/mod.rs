@@ -114,6 +114,13 @@ pub(super) struct Asked {
     selection: Selection,
 }
 
+impl Asked {
+    /// How many fine labels there are.
+    pub(super) fn fine_labels_known(&self) -> usize {
+        self.taxonomy.fine().len()
+    }
+}
+
 impl Reports {
     /// What a run decided, image by image.
     pub async fn outcomes(&self, id: RunId, query: &OutcomeQuery) -> Result<OutcomePage> {
@@ -126,7 +133,8 @@ impl Reports {
         })
         .await?;
         let found = found?;
-        let items = self.items(&asked, &found.rows).await?;
+        let asked = Arc::new(asked);
+        let items = self.items(&asked, found.rows).await?;
         Ok(OutcomePage {
             rule: asked.rule.as_ref().map(rule_words),
             counts: found.counts,
@@ -136,15 +144,23 @@ impl Reports {
             tags: self.store.tags(asked.run.dataset_id).await?,
             next_cursor: items.last().filter(|_| found.more).map(|item| item.image.to_string()),
             items,
-            run: brief(asked.run),
+            run: brief(asked.run.clone()),
         })
+    }
+
+    /// All images that fit, as rows in their order.
+    pub(super) async fn fitting(&self, id: RunId, query: &OutcomeQuery) -> Result<(Arc<Asked>, Vec<usize>)> {
+        let asked = Arc::new(self.asked(id, query).await?);
+        let selected = asked.clone();
+        let found = super::blocking(move || selected.selection.page(None, usize::MAX)).await??;
+        Ok((asked, found.rows))
     }
 
     /// Some test images of a run, by their rows in the scores, decided under a rule.
     pub(super) async fn outcomes_of(&self, id: RunId, rule: &RuleQuery, rows: &[usize]) -> Result<Vec<OutcomeItem>> {
         let RuleQuery { rule, k, threshold } = rule.clone();
         let asked = self.asked(id, &OutcomeQuery { rule, k, threshold, ..OutcomeQuery::default() }).await?;
-        self.items(&asked, rows).await
+        self.items(&Arc::new(asked), rows.to_vec()).await
     }
 
     /// Everything that a query needs.

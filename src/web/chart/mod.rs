@@ -6,10 +6,12 @@
 mod bottleneck;
 mod comparison;
 mod labels;
+mod still;
 
 pub use bottleneck::{interventions, weights};
 pub use comparison::comparison;
 pub use labels::{labels, precision_recall, reliability};
+pub use still::{Bars, Curves};
 
 use std::fmt;
 

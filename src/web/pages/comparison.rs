@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     Page,
+    number::{self, Link, Number, Subject},
     verdict::{Verdict, WrongReasons},
 };
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
         ImageId, Outcome, RunId,
         spec::{Backbone, Objective},
     },
+    exchange::table::Format,
     report::{
         Cell, CoarseOnly, Comparison, ComparisonRow, Figures, GroupChoice, ImageColumn, OutcomePage, OutcomeQuery,
         PaperRow, PaperTable, Reports, RuleQuery, Sort,
@@ -27,7 +29,6 @@ use crate::{
         error::Problem,
         extract::Query,
         filters::{self as text, as_filters as filters},
-        number::{self, Link, Number, Subject},
     },
 };
 
@@ -271,6 +272,17 @@ impl ComparisonPage {
 
     fn json(&self) -> String {
         self.address("/api/v1/comparisons", self.groups().filter_map(chosen))
+    }
+
+    /// This comparison as a file of HTML.
+    fn report(&self) -> String {
+        self.address("/api/v1/reports/comparison", self.groups().filter_map(chosen))
+    }
+
+    /// This comparison as a table for other programs.
+    fn export(&self, format: &Format) -> String {
+        let address = self.address("/api/v1/comparisons/export", self.groups().filter_map(chosen));
+        format!("{address}&format={format}")
     }
 
     fn groups(&self) -> impl Iterator<Item = &[GroupChoice]> {

@@ -5,9 +5,13 @@ use axum::{extract::State, response::Redirect};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::Page;
+use super::{
+    Page,
+    number::{Number, Subject},
+};
 use crate::{
     domain::{Outcome, Priority, RunId, RunStatus, spec::Objective},
+    exchange::table::Format,
     report::{Reports, RuleQuery, RunBrief, RunReport, RunResults},
     services::Queue,
     web::{
@@ -15,7 +19,6 @@ use crate::{
         error::Problem,
         extract::{Form, Path, Query},
         filters::as_filters as filters,
-        number::{Number, Subject},
     },
 };
 

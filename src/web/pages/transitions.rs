@@ -3,7 +3,10 @@
 use askama::Template;
 use axum::extract::State;
 
-use super::Page;
+use super::{
+    Page,
+    number::{self, Link, Number, Subject},
+};
 use crate::{
     analysis::McNemarMethod,
     domain::Outcome,
@@ -15,7 +18,6 @@ use crate::{
         error::Problem,
         extract::Query,
         filters::{self as text, as_filters as filters},
-        number::{self, Link, Number, Subject},
     },
 };
 

@@ -1,10 +1,11 @@
 //! A number that opens what it is: its definition, the counts in it, how sure it is, and the query that gives it.
 
-use super::filters::{self as text, UNDEFINED};
+use super::definition::{self, Definition};
 use crate::{
     analysis::{McNemarMethod, interval::RESAMPLES},
     domain::{Counts, Outcome, RunId},
     report::{Difference, Figure, Figures, OutcomeQuery, PairedTest, RuleQuery},
+    web::filters::{self as text, UNDEFINED},
 };
 
 /// A number on a page, with what it opens.
@@ -71,103 +72,52 @@ pub struct Subject<'a> {
     pub categories: Option<(u64, u64)>,
 }
 
-/// What a figure is.
-struct Definition {
-    meaning: &'static str,
-    formula: &'static str,
-    /// The outcomes in its formula.
-    outcomes: &'static [Outcome],
-    /// The formula with counts in it.
-    worked: fn(Counts) -> String,
-    /// Part and whole of a share; `None` for IF1, which is none.
-    share: Option<fn(Counts) -> (u64, u64)>,
-}
-
-/// In the order of [`Figures::named`].
-const DEFINITIONS: [Definition; 6] = [
-    Definition {
-        meaning: "right for the right reasons, of all images",
-        formula: "FTCT / all",
-        outcomes: &[Outcome::Ftct],
-        worked: |counts| format!("{} / {}", counts.ftct, counts.total()),
-        share: Some(|counts| (counts.ftct, counts.total())),
-    },
-    Definition {
-        meaning: "right category, where the fine labels are right",
-        formula: "FTCT / (FTCT + FTCF)",
-        outcomes: &[Outcome::Ftct, Outcome::Ftcf],
-        worked: |Counts { ftct, ftcf, .. }| format!("{ftct} / ({ftct} + {ftcf})"),
-        share: Some(|counts| (counts.ftct, counts.ftct + counts.ftcf)),
-    },
-    Definition {
-        meaning: "right fine labels, where the category is right",
-        formula: "FTCT / (FTCT + FFCT)",
-        outcomes: &[Outcome::Ftct, Outcome::Ffct],
-        worked: |Counts { ftct, ffct, .. }| format!("{ftct} / ({ftct} + {ffct})"),
-        share: Some(|counts| (counts.ftct, counts.ftct + counts.ffct)),
-    },
-    Definition {
-        meaning: "harmonic mean of IP and IR",
-        formula: "2 · IP · IR / (IP + IR)",
-        outcomes: &[Outcome::Ftct, Outcome::Ftcf, Outcome::Ffct],
-        worked: |Counts { ftct, ftcf, ffct, .. }| format!("2 · {ftct} / (2 · {ftct} + {ftcf} + {ffct})"),
-        share: None,
-    },
-    Definition {
-        meaning: "right category, for whatever reason",
-        formula: "(FTCT + FFCT) / all",
-        outcomes: &[Outcome::Ftct, Outcome::Ffct],
-        worked: |counts| format!("({} + {}) / {}", counts.ftct, counts.ffct, counts.total()),
-        share: Some(|counts| (counts.ftct + counts.ffct, counts.total())),
-    },
-    Definition {
-        meaning: "all fine labels right and none too many",
-        formula: "(FTCT + FTCF) / all",
-        outcomes: &[Outcome::Ftct, Outcome::Ftcf],
-        worked: |counts| format!("({} + {}) / {}", counts.ftct, counts.ftcf, counts.total()),
-        share: Some(|counts| (counts.ftct + counts.ftcf, counts.total())),
-    },
-];
-
-/// The place of coarse accuracy among them, the one figure that a coarse-only run has.
-const COARSE_ACCURACY: usize = 4;
-
 impl Subject<'_> {
     /// Its figures, in the order of [`Figures::named`].
     pub fn numbers(&self) -> Vec<Number> {
-        (0..DEFINITIONS.len()).map(|index| self.number(index)).collect()
+        let definitions = definition::of(self.counts.unwrap_or_default(), &self.figures);
+        let mut numbers: Vec<Number> = definitions.into_iter().map(|definition| self.number(definition)).collect();
+        if let (None, Some(_)) = (self.counts, self.categories) {
+            let accuracy = self.accuracy();
+            numbers.iter_mut().filter(|number| number.id == accuracy.id).for_each(|number| *number = accuracy.clone());
+        }
+        numbers
     }
 
-    /// Its coarse accuracy.
+    /// The coarse accuracy of a coarse-only run, whose categories alone are counted: it has no outcomes.
     pub fn accuracy(&self) -> Number {
-        self.number(COARSE_ACCURACY)
+        self.number(Definition {
+            name: "Coarse accuracy",
+            meaning: "right category, for whatever reason",
+            formula: "right categories / all",
+            worked: self.categories.map_or_else(String::new, |(right, all)| format!("{right} / {all}")),
+            interval: definition::WILSON,
+            figure: self.figures.coarse_accuracy,
+            outcomes: &[],
+            share: self.categories,
+        })
     }
 
-    fn number(&self, index: usize) -> Number {
-        let ((name, figure), definition) = (self.figures.named()[index], &DEFINITIONS[index]);
-        let value = text::index(figure.value);
-        // A coarse-only run has no outcomes: its categories alone are counted.
-        let categories = self.categories.filter(|_| self.counts.is_none() && index == COARSE_ACCURACY);
-        let (formula, worked) = match (self.counts, categories) {
-            (Some(counts), _) => (definition.formula, format!(" = {}", (definition.worked)(counts))),
-            (None, Some((right, all))) => ("right categories / all", format!(" = {right} / {all}")),
-            (None, None) => (definition.formula, String::new()),
-        };
-        let share = self.counts.zip(definition.share).map(|(counts, share)| share(counts)).or(categories);
+    fn number(&self, of: Definition) -> Number {
+        let value = text::index(of.figure.value);
+        let counted = self.counts.is_some() || self.categories.is_some() && of.outcomes.is_empty();
+        let worked = if counted { format!(" = {}", of.worked) } else { String::new() };
+        let share = of.share.filter(|_| counted);
         Number {
-            id: format!("{}-{}", slug(name), self.key),
-            name,
+            id: format!("{}-{}", slug(of.name), self.key),
+            name: of.name,
             of: self.name.clone(),
+            interval: text::interval(&of.figure),
             counts: share.map(|(part, whole)| format!("{} / {}", text::count(part), text::count(whole))),
-            meaning: definition.meaning,
-            equation: format!("{name} = {formula}{worked} = {}", if value == UNDEFINED { "undefined" } else { &value }),
-            certainty: certainty(&figure, self.runs.len(), definition.share.is_some()),
-            links: self.links(definition),
-            ..Number::of(&figure, value, text::interval(&figure))
+            meaning: of.meaning,
+            equation: format!("{} = {}{worked} = {}", of.name, of.formula, or_undefined(&value)),
+            certainty: certainty(&of.figure, self.runs.len(), of.interval),
+            links: self.links(of.outcomes),
+            ..Number::of(&of.figure, value)
         }
     }
 
-    fn links(&self, definition: &Definition) -> Vec<Link> {
+    fn links(&self, outcomes: &[Outcome]) -> Vec<Link> {
         let RuleQuery { rule, k, threshold } = self.rule.clone();
         let json = |run: &RunId| text::address_of(&format!("/api/v1/runs/{run}/indices"), &self.rule);
         let [run] = self.runs else {
@@ -177,7 +127,7 @@ impl Subject<'_> {
             let query = OutcomeQuery { outcome, rule: rule.clone(), k, threshold, ..OutcomeQuery::default() };
             text::address_of(&format!("/runs/{run}/images"), &query)
         };
-        let outcomes = definition.outcomes.iter().filter(|_| self.counts.is_some());
+        let outcomes = outcomes.iter().filter(|_| self.counts.is_some());
         let mut links: Vec<Link> =
             outcomes.map(|outcome| Link::new(images(Some(*outcome)), format!("{outcome} images"))).collect();
         links.push(Link::new(images(None), "all images"));
@@ -188,15 +138,16 @@ impl Subject<'_> {
 
 impl Number {
     /// What is shown of a figure.
-    fn of(figure: &Figure, value: String, interval: String) -> Self {
-        Self { value, interval, degenerate: figure.degenerate, dropped: figure.dropped, ..Self::default() }
+    fn of(figure: &Figure, value: String) -> Self {
+        Self { value, degenerate: figure.degenerate, dropped: figure.dropped, ..Self::default() }
     }
 }
 
 /// The figures of one run minus those of another, in the order of [`Figures::named`]. `figures` are those of the first.
 pub fn differences(key: &str, of: &str, figures: &Figures, differences: &Figures, links: &[Link]) -> Vec<Number> {
-    let rows = figures.named().into_iter().zip(differences.named()).zip(&DEFINITIONS);
-    rows.map(|(((name, here), (_, difference)), definition)| {
+    // What they are in words is the same without counts.
+    let rows = definition::of(Counts::default(), figures).into_iter().zip(differences.named());
+    rows.map(|(Definition { name, meaning, figure: here, .. }, (_, difference))| {
         let there = here.value.zip(difference.value).map(|(here, difference)| here - difference);
         let value = text::difference(difference.value);
         let worked = match there {
@@ -204,7 +155,7 @@ pub fn differences(key: &str, of: &str, figures: &Figures, differences: &Figures
             None => "undefined".into(),
         };
         let mut certainty = format!(
-            "95 % interval: paired percentile bootstrap, {} resamples of the images, each with what both runs decided for it.",
+            "95% interval: paired percentile bootstrap, {} resamples of the images, each with what both runs decided for it.",
             text::count(RESAMPLES as u64)
         );
         certainty.push_str(&resamples(&difference));
@@ -212,11 +163,12 @@ pub fn differences(key: &str, of: &str, figures: &Figures, differences: &Figures
             id: format!("difference-{}-{key}", slug(name)),
             name,
             of: of.to_owned(),
-            meaning: definition.meaning,
+            meaning,
             equation: format!("difference of {name} = {worked}"),
             certainty: if difference.low.is_some() { certainty } else { String::new() },
             links: links.to_vec(),
-            ..Number::of(&difference, value, text::difference_interval(&difference))
+            interval: text::difference_interval(&difference),
+            ..Number::of(&difference, value)
         }
     })
     .collect()
@@ -257,18 +209,14 @@ pub fn p_of(key: &str, of: &str, difference: &Difference, comparisons: usize, li
 }
 
 /// How an interval, or a spread over a group, came about.
-fn certainty(figure: &Figure, runs: usize, share: bool) -> String {
+fn certainty(figure: &Figure, runs: usize, method: &str) -> String {
     if runs > 1 {
         return format!("Mean of {runs} seeds; ± is the sample standard deviation over them.");
     }
-    let method = match (figure.low, share) {
-        (None, _) => return String::new(),
-        (Some(_), true) => "95 % interval: Wilson’s, of a share of images.".to_owned(),
-        (Some(_), false) => {
-            format!("95 % interval: percentile bootstrap, {} resamples of the images.", text::count(RESAMPLES as u64))
-        }
-    };
-    method + &resamples(figure)
+    if figure.low.is_none() {
+        return String::new();
+    }
+    method.to_owned() + &resamples(figure)
 }
 
 /// What happened to the resamples of a bootstrap, where something did.
@@ -278,6 +226,10 @@ fn resamples(figure: &Figure) -> String {
         0 => degenerate.to_owned(),
         dropped => format!("{degenerate} It is undefined in {}, which are left out.", text::count(dropped as u64)),
     }
+}
+
+fn or_undefined(value: &str) -> &str {
+    if value == UNDEFINED { "undefined" } else { value }
 }
 
 fn slug(name: &str) -> String {
@@ -323,21 +275,6 @@ mod tests {
     }
 
     #[test]
-    fn the_shares_are_the_figures() {
-        for seed in 0..200u64 {
-            let count = |of: u64| (seed * 2_654_435_761 + of * 40_503) % 7 * (seed % 3);
-            let counts = Counts { ftct: count(1), ftcf: count(2), ffct: count(3), ffcf: count(4) };
-            let figures = Figures::of_run(Tally { images: counts.total(), coarse_correct: 0, counts: Some(counts) });
-            for ((name, figure), definition) in figures.named().into_iter().zip(&DEFINITIONS) {
-                let Some((part, whole)) = definition.share.map(|share| share(counts)) else { continue };
-                if name != "Coarse accuracy" {
-                    assert_eq!(figure.value, crate::domain::ratio(part, whole), "{name} of {counts:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
     fn what_is_undefined_says_so_and_a_group_has_no_counts() {
         let nothing = subject(Counts { ftct: 0, ftcf: 0, ffct: 0, ffcf: 3 }, &[RunId(7)]).numbers();
         assert_eq!(nothing[1].equation, "IP = FTCT / (FTCT + FTCF) = 0 / (0 + 0) = undefined");
@@ -352,6 +289,7 @@ mod tests {
         let coarse_only = Subject { counts: None, categories: Some((3, 4)), figures, ..coarse_only };
         assert_eq!(coarse_only.accuracy().equation, "Coarse accuracy = right categories / all = 3 / 4 = 0.750");
         assert_eq!(coarse_only.numbers()[0].equation, "IA = FTCT / all = undefined");
+        assert_eq!(coarse_only.numbers()[4].counts.as_deref(), Some("3 / 4"));
     }
 
     #[test]
