@@ -32,6 +32,24 @@ function enableThemeToggle(button) {
   show();
 }
 
+// Paper is white, and narrower than most screens: A4 and Letter have room for this many pixels between their margins.
+const PAPER_WIDTH = 640;
+
+function enablePrinting() {
+  const root = document.documentElement;
+  let theme;
+  addEventListener("beforeprint", () => {
+    theme = root.dataset.theme;
+    root.dataset.theme = "light";
+    drawCharts(PAPER_WIDTH);
+  });
+  addEventListener("afterprint", () => {
+    if (theme) root.dataset.theme = theme;
+    else delete root.dataset.theme;
+    drawCharts();
+  });
+}
+
 for (const button of document.querySelectorAll(".theme-toggle")) enableThemeToggle(button);
 // A select that stands for a choice of page need not be confirmed; without scripts its button does that.
 for (const select of document.querySelectorAll("select[data-submit]")) {
@@ -48,4 +66,5 @@ enableDrop();
 enableImages();
 enableDecision(drawCharts);
 drawCharts();
-goLive(drawCharts);
+enablePrinting();
+goLive(() => drawCharts());

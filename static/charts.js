@@ -26,7 +26,7 @@ function withColours(value, probe) {
   return value;
 }
 
-async function draw(figure) {
+async function draw(figure, width) {
   const source = document.getElementById(figure.dataset.chart);
   const plot = figure.querySelector(".plot");
   const chart = source && JSON.parse(source.textContent);
@@ -39,13 +39,14 @@ async function draw(figure) {
     document.body.append(probe);
     const { data, layout, config } = withColours(chart, probe);
     probe.remove();
-    await Plotly.react(plot, data, layout, config);
+    await Plotly.react(plot, data, width ? { ...layout, width } : layout, config);
   } catch (error) {
     plot.textContent = "The chart could not be drawn; the table holds the same figures.";
     console.error(error);
   }
 }
 
-export async function drawCharts() {
-  await Promise.all([...document.querySelectorAll("[data-chart]")].map(draw));
+// `width`: in pixels; without it, as wide as there is room.
+export async function drawCharts(width) {
+  await Promise.all([...document.querySelectorAll("[data-chart]")].map((figure) => draw(figure, width)));
 }

@@ -18,10 +18,13 @@ export function swap(fresh) {
       const same = next.querySelector(`#${CSS.escape(box.id)}`);
       if (same) same.checked = true;
     }
+    const opened = old.querySelector(":popover-open")?.id;
     const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
     const scrolled = [...old.querySelectorAll("[data-keep-scroll]")].map((item) => [item.id, item.scrollTop]);
     old.replaceWith(document.adoptNode(next));
     for (const [id, top] of scrolled) document.getElementById(id)?.scrollTo({ top });
+    // Opened by its number again, which it stands beside.
+    if (opened) document.getElementById(opened)?.showPopover({ source: document.querySelector(`[popovertarget="${opened}"]`) });
     if (focused) document.getElementById(focused)?.focus();
     changed = true;
   }

@@ -4,6 +4,7 @@ mod bench;
 mod classes;
 mod client;
 mod compare;
+mod comparison;
 mod curves;
 mod dataset;
 mod decision;
@@ -123,6 +124,17 @@ enum Command {
         command: sweeps::SweepCommand,
     },
 
+    /// Compare backbones and decision modes of a data set: indices, outcomes, differences to a base run
+    ///
+    /// Talks to a running server. What the start page shows; `run compare A B` has two runs in full.
+    #[command(after_long_help = comparison::EXAMPLES)]
+    Compare {
+        #[command(flatten)]
+        server: client::ServerArgs,
+        #[command(flatten)]
+        args: comparison::ComparisonArgs,
+    },
+
     /// Show, pause and resume the queue
     ///
     /// Talks to a running server.
@@ -214,6 +226,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Run { server, command } => return run::run(&server.client()?, command),
         Command::Sweep { server, command } => sweeps::run(&server.client()?, command),
         Command::Queue { server, command } => queue::run(&server.client()?, command),
+        Command::Compare { server, args } => comparison::compare(&server.client()?, &args),
         Command::Experiment { server, command } => return experiment::run(&server.client()?, command),
         Command::Report { server, args } => report::report(&server.client()?, &args),
         Command::Export { server, command } => export::export(&server.client()?, &command),

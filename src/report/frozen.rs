@@ -107,7 +107,10 @@ impl Reports {
             Some(run) => Some(self.examples(run).await?),
             None => None,
         };
-        let runs = self.stamps(groups.concat()).await?;
+        let mut ids = groups.concat();
+        // The base need not be among the runs shown.
+        ids.extend(comparison.base.filter(|base| !ids.contains(base)));
+        let runs = self.stamps(ids).await?;
         Ok(frozen(comparison, now, dataset, command, runs, examples))
     }
 

@@ -3,10 +3,7 @@
 //! Each is a plain function and, under the same name in [`as_filters`], a template filter.
 
 use crate::{
-    domain::{
-        RunStatus,
-        spec::{Backbone, Objective},
-    },
+    domain::{RunStatus, spec::Objective},
     report::{self, Figure},
 };
 
@@ -161,17 +158,6 @@ pub fn status_symbol(status: RunStatus) -> &'static str {
 /// One value of a query or a path segment, percent-encoded.
 pub fn encoded(text: &str) -> String {
     askama::filters::urlencode_strict(text).map_or_else(|_| String::new(), |encoded| encoded.to_string())
-}
-
-/// The colour of a backbone's family wherever backbones are drawn: a custom property of the style sheet. Its name always
-/// stands beside it.
-pub fn backbone_colour(backbone: &Backbone) -> &'static str {
-    match backbone {
-        Backbone::VggTiny | Backbone::Vgg16 => "var(--series-1)",
-        Backbone::ResNetTiny | Backbone::ResNet34 => "var(--series-2)",
-        Backbone::DenseNetTiny | Backbone::DenseNet121 => "var(--series-3)",
-        Backbone::EfficientNetLite0 | Backbone::EfficientNetLite0Timm => "var(--series-4)",
-    }
 }
 
 /// An address: `path` with those parts of the query that have a value.

@@ -93,6 +93,54 @@ fn every_page_fits_draws_its_charts_and_logs_no_error() {
 }
 
 #[test]
+fn a_page_is_printed_in_light_colours_and_charts_fit_on_paper() {
+    let Some(browser) = Browser::start() else { return };
+    let server = TestServer::with_runs();
+    browser.resize(1440);
+    browser.open(&format!("{}/healthz", server.url));
+    browser.run("localStorage.setItem('theme', 'dark')");
+    browser.open(&format!("{}/", server.url));
+    browser.wait_for(DRAWN, "the chart");
+    let width = "return Math.round(document.querySelector('.plot .main-svg').getBoundingClientRect().width)";
+    let on_screen = browser.run(width);
+    assert!(on_screen.as_u64() > Some(900), "{on_screen}");
+    // What the browser says before it prints; what it prints is what stands there when nothing is left to do.
+    browser.run("dispatchEvent(new Event('beforeprint'))");
+    assert_eq!(browser.run(width), 640);
+    assert_eq!(browser.run("return document.documentElement.dataset.theme"), "light");
+    browser.run("dispatchEvent(new Event('afterprint'))");
+    browser.wait_for(&format!("{width} === {on_screen}"), "the chart as it was");
+    assert_eq!(browser.run("return document.documentElement.dataset.theme"), "dark");
+
+    let params = json!({ "media": "print" });
+    browser.post("/goog/cdp/execute", json!({ "cmd": "Emulation.setEmulatedMedia", "params": params }));
+    let shown = |selector: &str| browser.run(&format!("return document.querySelector('{selector}').checkVisibility()"));
+    assert_eq!(["nav", ".theme-toggle", "#differences form"].map(shown), [false, false, false]);
+    assert_eq!(["#indices table", "#outcomes table", "#differences table", ".reference"].map(shown), [true; 4]);
+    let background = "return getComputedStyle(document.querySelector('#indices .panel')).backgroundColor";
+    assert_eq!(browser.run(background), "rgb(255, 255, 255)", "paper is white, whatever the theme");
+}
+
+#[test]
+fn an_opened_number_stays_open_while_the_page_is_live() {
+    let Some(browser) = Browser::start() else { return };
+    let server = TestServer::with_runs();
+    browser.resize(1440);
+    browser.open(&format!("{}/", server.url));
+    browser.wait_for(DRAWN, "the chart");
+    browser.run("document.querySelector('#indices button[popovertarget]').click(); window.before = document.getElementById('indices')");
+    let opened = "return document.querySelector(':popover-open')?.id ?? ''";
+    let id = browser.run(opened);
+    assert!(id.as_str().is_some_and(|id| id.starts_with("ia-")), "{id}");
+    // A new run takes another place in the table, which is swapped.
+    let run = server.submit(&json!({"dataset": "scenes", "backbone": "densenet-tiny", "objective": "top-k-softmax",
+        "epochs": 1, "input_size": 32, "batch_size": 16, "warmup_epochs": 0}));
+    assert_eq!(server.wait(run)["status"], "succeeded");
+    browser.wait_for("return document.getElementById('indices') !== window.before", "news");
+    assert_eq!(browser.run(opened), id);
+}
+
+#[test]
 fn images_are_walked_through_by_keys_and_a_listing_grows_as_it_is_read() {
     let Some(browser) = Browser::start() else { return };
     let server = TestServer::with_runs();

@@ -55,7 +55,7 @@ fn runs_are_held_against_a_base_run_and_the_most_wrong_one_shows_its_images() {
         }
         let page = server.page(&format!("/?base={base}"));
         assert_eq!(attributes(&page, "#base option[selected]", "value"), [base.to_string()]);
-        assert!(attributes(&page, "#indices td a", "href").contains(&format!("/transitions?a={base}&b={other}")));
+        assert!(attributes(&page, "#differences td a", "href").contains(&format!("/transitions?a={base}&b={other}")));
         let json = attributes(&page, ".footer a", "href");
         assert_eq!(get(&server, json[0].strip_prefix("/api/v1/").unwrap()), comparison);
     }
@@ -63,9 +63,15 @@ fn runs_are_held_against_a_base_run_and_the_most_wrong_one_shows_its_images() {
     // Each number opens its definition, with its counts, its images and its query.
     let page = server.page("/");
     let opened = attributes(&page, "#indices button[popovertarget]", "popovertarget");
-    assert_eq!(opened.len(), 10, "five figures of two runs");
+    assert_eq!(opened.len(), 11, "five figures of two runs, and the accuracy of the coarse-only one");
     assert_eq!(opened, attributes(&page, "#indices [popover]", "id"));
-    let about = attributes(&page, &format!("#about-{TOP_K}-IR a"), "href");
+    let of_differences = attributes(&page, "#differences button[popovertarget]", "popovertarget");
+    assert_eq!(of_differences.len(), 6, "five differences and p");
+    assert_eq!(of_differences, attributes(&page, "#differences [popover]", "id"));
+    // The verdicts open the same; where nothing is right for the right reasons, there is one alone.
+    let of_verdicts = attributes(&page, ".verdict button[popovertarget]", "popovertarget");
+    assert!(!of_verdicts.is_empty() && of_verdicts.iter().all(|id| opened.contains(id)), "{of_verdicts:?}");
+    let about = attributes(&page, &format!("#ir-{TOP_K} a"), "href");
     assert!(about.contains(&format!("/runs/{TOP_K}/images?outcome=FFCT")), "{about:?}");
     let query = about.iter().find_map(|link| link.strip_prefix("/api/v1/")).unwrap();
     let [indices, run] = [get(&server, query), get(&server, &format!("runs/{TOP_K}"))];
@@ -97,6 +103,8 @@ fn runs_are_held_against_a_base_run_and_the_most_wrong_one_shows_its_images() {
         assert!((adjusted - highest).abs() < 1e-15, "{p:?}");
     }
 
+    the_command_line_shows_the_same(&server, &comparison);
+
     // The start page says who is wrong most often, and shows ten of those images.
     let counted: Vec<(i64, u64)> = cells(&comparison)
         .iter()
@@ -116,6 +124,69 @@ fn runs_are_held_against_a_base_run_and_the_most_wrong_one_shows_its_images() {
         attributes(&page, "#wrong .lead a", "href"),
         [format!("/runs/{run}/images?outcome=FFCT&sort=-confidence")]
     );
+}
+
+fn the_command_line_shows_the_same(server: &TestServer, comparison: &Value) {
+    let compare = |flags: &[&str]| {
+        let base = TOP_K.to_string();
+        let args = [&["compare", "--dataset", "scenes", "--base", &base, "--server", &server.url], flags].concat();
+        let output = crate::support::twograin().args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(serde_json::from_str::<Value>(&compare(&["--json"])).unwrap(), *comparison);
+    let text = compare(&[]);
+    assert!(text.contains(&format!("Minus run {TOP_K}, each with its 95% interval")), "{text}");
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    for row in comparison["rows"].as_array().unwrap() {
+        for cell in row["cells"].as_array().unwrap() {
+            let names = [row["backbone"].as_str().unwrap(), cell["objective"].as_str().unwrap()];
+            let of: Vec<_> = lines.iter().filter(|line| line.starts_with(&names)).collect();
+            let run = cell["runs"][0].to_string();
+            assert!(of.iter().all(|line| line[2] == run), "{text}");
+            let ia = &cell["figures"]["ia"];
+            let number = |value: &Value| format!("{:.3}", value.as_f64().unwrap());
+            let interval = [format!("[{},", number(&ia["low"])), format!("{}]", number(&ia["high"]))];
+            assert_eq!(of[0][3..6], [number(&ia["value"]), interval[0].clone(), interval[1].clone()], "{text}");
+            let counts = ["ftct", "ftcf", "ffct", "ffcf"].map(|outcome| cell["counts"][outcome].to_string());
+            assert_eq!(of[1][3..], counts, "{text}");
+            let difference = &cell["difference"];
+            assert_eq!(of.len(), if difference.is_null() { 2 } else { 3 }, "{text}");
+            if let [_, _, of] = of.as_slice() {
+                let minus = difference["figures"]["ia"]["value"].as_f64().unwrap();
+                assert_eq!(of[3], format!("{minus:+.3}"), "{text}");
+                let alone = ["only_b", "only_a"].map(|side| difference["ftct"][side].to_string());
+                let [.., here, _, there] = of.as_slice() else { panic!("{text}") };
+                assert_eq!([*here, *there], alone, "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_group_of_seeds_has_mean_and_spread_and_no_test() {
+    let server = TestServer::with_runs();
+    let spec = |seed: u64| {
+        quick(json!({"dataset": "scenes", "backbone": "vgg-tiny", "objective": "sigmoid-threshold", "epochs": 1,
+            "seed": seed}))
+    };
+    let runs = [0, 1].map(|seed| server.submit(&spec(seed)));
+    assert!(runs.iter().all(|run| server.wait(*run)["status"] == "succeeded"));
+    let page = server.page("/");
+    let newest = runs[1];
+    let html = Html::parse_document(&page);
+    let text = |selector: &str| -> String {
+        html.select(&Selector::parse(selector).unwrap()).flat_map(|element| element.text()).collect()
+    };
+    let about = text(&format!("#ia-{newest}"));
+    assert!(about.contains("Mean of 2 seeds") && about.contains("IA = FTCT / all ="), "{about}");
+    let links = attributes(&page, &format!("#ia-{newest} a"), "href");
+    assert_eq!(links, [newest, runs[0]].map(|run| format!("/api/v1/runs/{run}/indices")));
+    assert!(text("#differences").contains("2 seeds: McNemar’s test is of one run against another"));
+    assert!(
+        !attributes(&page, "#differences button", "popovertarget").iter().any(|id| id.contains(&newest.to_string()))
+    );
+    assert!(!attributes(&page, "#base option", "value").contains(&newest.to_string()), "a group is no base");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use scraper::{Html, Selector};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::support::{TestServer, twograin};
+use crate::support::{TestServer, quick, twograin};
 use tables::listed;
 
 mod tables;
@@ -74,6 +74,7 @@ fn what_is_saved_says_what_the_server_says() {
     what_makes_no_file_is_refused(&server);
     pages_lead_to_their_files(&server);
     commands_save_files(&server);
+    a_base_that_is_not_shown_is_stamped_too(&server);
 }
 
 fn a_report_needs_nothing_but_itself(server: &TestServer, path: &str) {
@@ -310,6 +311,16 @@ fn commands_save_files(server: &TestServer) {
     let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["a.parquet", "b.tex", "c.json", "d.txt", "e", "twograin-run-3.html"]);
+}
+
+fn a_base_that_is_not_shown_is_stamped_too(server: &TestServer) {
+    let newer = server.submit(&quick(json!({"objective": "top-k-softmax"})));
+    assert_eq!(server.wait(newer)["status"], "succeeded");
+    let report = embedded(&Html::parse_document(&text(server, &format!("reports/comparison?base={TOP_K}"))));
+    let ids: Vec<i64> = report["runs"].as_array().unwrap().iter().map(|run| run["id"].as_i64().unwrap()).collect();
+    assert_eq!(ids, [newer, SIGMOID, COARSE_ONLY, TOP_K]);
+    let groups = format!("{newer},{SIGMOID},{COARSE_ONLY}");
+    assert_eq!(report["command"], format!("twograin report --dataset=scenes --pick={groups} --base={TOP_K}"));
 }
 
 #[test]

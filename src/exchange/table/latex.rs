@@ -31,12 +31,15 @@ pub fn latex(table: &Table, caption: &str, label: &str) -> String {
         if first.as_ref().is_some_and(|first| cells.first() != Some(first)) {
             lines.push("    \\addlinespace".into());
         }
-        lines.push(format!("    {} \\\\", cells.join(" & ")));
-        first = cells.into_iter().next();
         let intervals: Vec<String> = printed.iter().map(|(column, _)| interval(table, column, row)).collect();
-        if intervals.iter().any(|interval| !interval.is_empty()) {
-            lines.push(format!("    {} \\\\", intervals.join(" & ")));
+        if intervals.iter().all(String::is_empty) {
+            lines.push(format!("    {} \\\\", cells.join(" & ")));
+        } else {
+            // Nearer to their numbers than to the next row.
+            lines.push(format!("    {} \\\\[-2pt]", cells.join(" & ")));
+            lines.push(format!("    {} \\\\[2pt]", intervals.join(" & ")));
         }
+        first = cells.into_iter().next();
     }
     lines.extend(["    \\bottomrule", "  \\end{tabular}", "\\end{table}", ""].map(str::to_owned));
     lines.join("\n")
@@ -114,7 +117,9 @@ mod tests {
         assert!(text.contains("\\caption{50\\% of a\\_b}") && text.contains("\\begin{tabular}{@{}lr@{}}"), "{text}");
         assert!(rows.contains(&"Name & IA \\\\"));
         assert!(
-            text.contains("    dog & $0.100$ \\\\\n     & {\\tiny $[0.050,0.250]$} \\\\\n    \\addlinespace\n"),
+            text.contains(
+                "    dog & $0.100$ \\\\[-2pt]\n     & {\\tiny $[0.050,0.250]$} \\\\[2pt]\n    \\addlinespace\n"
+            ),
             "{text}"
         );
         assert!(rows.contains(&"=1+\"1\", “ä” & -- \\\\") && rows.contains(&"-- & -- \\\\"), "{text}");

@@ -4,11 +4,13 @@
 //! follows the theme.
 
 mod bottleneck;
+mod comparison;
 mod decision;
 mod labels;
 mod still;
 
 pub use bottleneck::{interventions, weights};
+pub use comparison::comparison;
 pub use decision::{over_k, over_thresholds};
 pub use labels::{labels, precision_recall, reliability};
 pub use still::{Bars, Curves};
@@ -20,17 +22,13 @@ use plotly::{
     Bar, Configuration, Layout, Plot, Scatter, Trace,
     common::{
         AxisSide, DashType, ErrorData, ErrorType, Font, HoverInfo, Line, LineShape, Marker, MarkerSymbol, Mode,
-        Orientation, Pattern, PatternFillMode, PatternShape,
+        Orientation,
     },
     configuration::{DisplayModeBar, ImageButtonFormats, ModeBarButtonName, ToImageButtonOptions},
     layout::{Axis, BarMode, HoverMode, Legend, Margin},
 };
 
-use super::filters;
-use crate::{
-    domain::spec::Objective,
-    report::{Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, TransitionsReport},
-};
+use crate::report::{Along, CategoryCount, Curve, CurvesReport, EpochPoint, Figure, TransitionsReport};
 
 /// A line of more points than this is drawn by every n-th of them.
 const MAX_POINTS: usize = 1000;
@@ -60,43 +58,6 @@ impl Chart {
         plot.set_configuration(configuration(file_name));
         Self(plot.to_json().replace('<', "\\u003c"))
     }
-}
-
-/// The four indices of each backbone and mode with their intervals, grouped by index.
-pub fn comparison(comparison: &Comparison) -> Chart {
-    let cells = comparison.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row.backbone, cell)));
-    let traces: Vec<Box<dyn Trace>> = cells
-        .map(|(backbone, cell)| -> Box<dyn Trace> {
-            let figures = [cell.figures.ia, cell.figures.ip, cell.figures.ir, cell.figures.if1];
-            let values = figures.map(|figure| figure.value).to_vec();
-            // The backbone's colour, and a pattern of the mode's own.
-            let colour = filters::backbone_colour(&backbone);
-            let shape = match cell.objective {
-                Objective::SigmoidThreshold => PatternShape::RightDiagonalLine,
-                Objective::TopKSoftmax | Objective::CoarseOnly => PatternShape::None,
-            };
-            let pattern = Pattern::new()
-                .shape(shape)
-                .fill_mode(PatternFillMode::Overlay)
-                .foreground_color("var(--panel)")
-                .solidity(0.35)
-                .size(7.0);
-            Bar::new(["IA", "IP", "IR", "IF1"].to_vec(), values)
-                .name(format!("{backbone} · {}", filters::mode(cell.objective)))
-                .marker(Marker::new().color(colour).pattern(pattern))
-                .error_y(error_bars(&figures))
-                .hover_template("%{x} = %{y:.3f}")
-        })
-        .collect();
-    if traces.is_empty() {
-        return Chart::nothing();
-    }
-    let layout = layout()
-        .bar_mode(BarMode::Group)
-        .bar_gap(0.25)
-        .y_axis(axis().range(vec![0.0, 1.04]).dtick(0.2).grid_color("var(--line)"))
-        .x_axis(axis());
-    Chart::new(traces, layout, "twograin-comparison")
 }
 
 /// Loss on both splits, and IA and coarse accuracy on validation, by epoch.

@@ -10,15 +10,18 @@ use tokio::sync::watch;
 
 use super::{
     Page,
-    definition::{self, Definition},
+    number::{self, Link, Number, Subject},
     verdict::{Verdict, WrongReasons},
 };
 use crate::{
-    domain::{ImageId, Outcome, RunId, spec::Objective},
+    domain::{
+        ImageId, Outcome, RunId,
+        spec::{Backbone, Objective},
+    },
     exchange::table::Format,
     report::{
-        Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice, ImageColumn, OutcomeItem, OutcomeQuery, PaperRow,
-        PaperTable, Reports, Sort,
+        Cell, CoarseOnly, Comparison, ComparisonRow, Figures, GroupChoice, ImageColumn, OutcomePage, OutcomeQuery,
+        PaperRow, PaperTable, Reports, RuleQuery, Sort,
     },
     services::Activity,
     web::{
@@ -72,11 +75,22 @@ const WRONG_IMAGES: u32 = 10;
 pub struct ComparisonPage {
     comparison: Comparison,
     verdict: Option<Verdict>,
-    /// Images that are right for the wrong reasons under the run that most are, and where the rest of them is.
-    wrong: Vec<OutcomeItem>,
+    /// Images that are right for the wrong reasons under the run that most are.
+    wrong: Option<OutcomePage>,
     chart: Chart,
     /// The base run that was asked for.
     base: Option<RunId>,
+}
+
+/// Figures that have a column: all but fine exact match.
+const COLUMNS: usize = 5;
+
+/// A cell held against the base run.
+struct DifferenceRow<'a> {
+    backbone: Backbone,
+    cell: &'a Cell,
+    /// A difference for each column, and p; nothing for a group of seeds.
+    numbers: Vec<Number>,
 }
 
 #[derive(Template)]
@@ -100,8 +114,8 @@ pub async fn show(
         Some(comparison) => {
             let verdict = Verdict::of(&comparison);
             let wrong = match verdict.as_ref().and_then(|verdict| verdict.wrong.as_ref()) {
-                Some(wrong) => reports.outcomes(wrong.run, &most_certain_wrong()).await?.items,
-                None => Vec::new(),
+                Some(wrong) => Some(reports.outcomes(wrong.run, &most_certain_wrong()).await?),
+                None => None,
             };
             let chart = chart::comparison(&comparison);
             Page(ComparisonPage { comparison, verdict, wrong, chart, base: query.base }).into_response()
@@ -115,14 +129,14 @@ impl ComparisonPage {
         "comparison"
     }
 
+    /// Who is right for the wrong reasons most often, with some of those images.
+    fn most_wrong(&self) -> Option<(&WrongReasons, &OutcomePage)> {
+        self.verdict.as_ref()?.wrong.as_ref().zip(self.wrong.as_ref())
+    }
+
     /// All images that are right for the wrong reasons under a run.
     fn wrong_images(&self, run: &RunId) -> String {
         text::address_of(&format!("/runs/{run}/images"), &OutcomeQuery { limit: None, ..most_certain_wrong() })
-    }
-
-    /// Whether there are more than are shown here.
-    fn shows_some(&self, wrong: &WrongReasons) -> bool {
-        (self.wrong.len() as u64) < wrong.images
     }
 
     /// One of them, with its neighbours.
@@ -132,12 +146,8 @@ impl ComparisonPage {
 
     /// Runs that the others can be held against: those that are shown, each with its name here.
     fn bases(&self) -> Vec<(RunId, String)> {
-        let cells = self.comparison.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row.backbone, cell)));
-        cells
-            .filter_map(|(backbone, cell)| {
-                Some((cell.single()?, format!("{backbone} · {}", text::mode(cell.objective))))
-            })
-            .collect()
+        let cells = self.comparison.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row, cell)));
+        cells.filter_map(|(row, cell)| Some((cell.single()?, name(row, cell)))).collect()
     }
 
     /// What the base run is called; its number where it is not among those shown.
@@ -151,22 +161,58 @@ impl ComparisonPage {
         self.groups().filter_map(chosen).collect()
     }
 
-    /// The base run against the one of a cell.
-    fn transitions(&self, cell: &Cell) -> String {
-        let [a, b] = [self.comparison.base, cell.single()].map(|run| run.map(|run| run.to_string()));
-        text::address("/transitions", &[("a", a.as_deref()), ("b", b.as_deref())])
+    /// The figures of a cell, as far as the table has columns for them.
+    fn numbers(&self, row: &ComparisonRow, cell: &Cell) -> Vec<Number> {
+        let mut numbers = Subject {
+            key: key(&cell.runs),
+            name: name(row, cell),
+            runs: &cell.runs,
+            rule: RuleQuery::default(),
+            figures: cell.figures,
+            counts: cell.counts,
+            categories: None,
+        }
+        .numbers();
+        numbers.truncate(COLUMNS);
+        numbers
     }
 
-    /// The figures of a cell with what stands behind them; of a group, nothing but the figures.
-    fn definitions(&self, cell: &Cell) -> Vec<Definition> {
-        let mut all = definition::of(cell.counts.unwrap_or_default(), &cell.figures);
-        // The fine exact match has no column.
-        all.truncate(5);
-        all
+    fn accuracy(&self, row: &ComparisonRow, coarse_only: &CoarseOnly) -> Number {
+        let subject = Subject {
+            key: key(&coarse_only.runs),
+            name: format!("{} · {}", row.backbone, text::mode(Objective::CoarseOnly)),
+            runs: &coarse_only.runs,
+            rule: RuleQuery::default(),
+            figures: Figures { coarse_accuracy: coarse_only.accuracy, ..Figures::default() },
+            counts: None,
+            categories: coarse_only.correct.map(|correct| (correct, coarse_only.total)),
+        };
+        subject.accuracy()
     }
 
-    fn is_base(&self, cell: &Cell) -> bool {
-        cell.single().is_some() && cell.single() == self.comparison.base
+    /// The cells held against the base run; nothing where there is none.
+    fn differences(&self) -> Vec<DifferenceRow<'_>> {
+        let Some(base) = self.comparison.base else { return Vec::new() };
+        let cells = || self.comparison.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row, cell)));
+        let comparisons = cells().filter(|(_, cell)| cell.difference.is_some()).count();
+        cells()
+            .filter(|(_, cell)| cell.single() != Some(base))
+            .map(|(row, cell)| {
+                let numbers = cell.difference.map_or_else(Vec::new, |difference| {
+                    let (key, b) = (key(&cell.runs), cell.single().map(|run| run.to_string()));
+                    let of = format!("{}, against {}", name(row, cell), self.base_name(&base));
+                    let pair = [("a", Some(base.to_string())), ("b", b)];
+                    let pair = pair.each_ref().map(|(name, run)| (*name, run.as_deref()));
+                    let links = [("/transitions", "what changed, image by image"), ("/api/v1/transitions", "as JSON")]
+                        .map(|(path, words)| Link::new(text::address(path, &pair), words));
+                    let mut numbers = number::differences(&key, &of, &cell.figures, &difference.figures, &links);
+                    numbers.truncate(COLUMNS);
+                    numbers.push(number::p_of(&key, &of, &difference, comparisons, &links));
+                    numbers
+                });
+                DifferenceRow { backbone: row.backbone, cell, numbers }
+            })
+            .collect()
     }
 
     fn has_runs(&self) -> bool {
@@ -259,6 +305,16 @@ impl ComparisonPage {
 fn most_certain_wrong() -> OutcomeQuery {
     let sort = Some(Sort { by: ImageColumn::Confidence, descending: true });
     OutcomeQuery { outcome: Some(Outcome::Ffct), sort, limit: Some(WRONG_IMAGES), ..OutcomeQuery::default() }
+}
+
+/// “vgg-tiny · top-k softmax”.
+fn name(row: &ComparisonRow, cell: &Cell) -> String {
+    format!("{} · {}", row.backbone, text::mode(cell.objective))
+}
+
+/// Tells a cell's numbers from others on the page.
+fn key(runs: &[RunId]) -> String {
+    runs.first().map_or_else(String::new, RunId::to_string)
 }
 
 fn newest(group: &GroupChoice) -> RunId {

@@ -1,7 +1,7 @@
 //! What a figure is, and how it came about: its formula with the counts put in.
 
 use crate::{
-    domain::Counts,
+    domain::{Counts, Outcome},
     report::{Figure, Figures},
 };
 
@@ -19,60 +19,80 @@ pub struct Definition {
     pub interval: &'static str,
     /// The figure.
     pub figure: Figure,
+    /// The outcomes in its formula.
+    pub outcomes: &'static [Outcome],
+    /// Part and whole of a share; `None` for IF1, which is none.
+    pub share: Option<(u64, u64)>,
 }
 
-const WILSON: &str = "95% interval: Wilson’s score interval of a proportion.";
+/// How the interval of a share is computed.
+pub const WILSON: &str = "95% interval: Wilson’s score interval of a proportion.";
 const BOOTSTRAP: &str = "95% interval: percentile bootstrap, 10,000 resamples of the images.";
 
 /// The figures of one run, in the order in which they are shown.
 pub fn of(counts: Counts, figures: &Figures) -> Vec<Definition> {
+    use Outcome::{Ffct, Ftcf, Ftct};
     let Counts { ftct, ftcf, ffct, .. } = counts;
     let total = counts.total();
     let [ia, ip, ir, if1, coarse, fine] = figures.named();
-    let definition = |(name, figure), meaning, formula, worked, interval| Definition {
+    let definition = |(name, figure), meaning, formula, worked, outcomes, share: Option<(u64, u64)>| Definition {
         name,
         meaning,
         formula,
         worked,
-        interval,
+        interval: if share.is_some() { WILSON } else { BOOTSTRAP },
         figure,
+        outcomes,
+        share,
     };
     vec![
-        definition(ia, "right for the right reasons, of all images", "FTCT / all", format!("{ftct} / {total}"), WILSON),
+        definition(
+            ia,
+            "right for the right reasons, of all images",
+            "FTCT / all",
+            format!("{ftct} / {total}"),
+            &[Ftct],
+            Some((ftct, total)),
+        ),
         definition(
             ip,
             "right category, where the fine labels are right",
             "FTCT / (FTCT + FTCF)",
             format!("{ftct} / ({ftct} + {ftcf})"),
-            WILSON,
+            &[Ftct, Ftcf],
+            Some((ftct, ftct + ftcf)),
         ),
         definition(
             ir,
             "right fine labels, where the category is right",
             "FTCT / (FTCT + FFCT)",
             format!("{ftct} / ({ftct} + {ffct})"),
-            WILSON,
+            &[Ftct, Ffct],
+            Some((ftct, ftct + ffct)),
         ),
         definition(
             if1,
             "harmonic mean of IP and IR",
             "2 · IP · IR / (IP + IR)",
             format!("2 · {ftct} / (2 · {ftct} + {ftcf} + {ffct})"),
-            BOOTSTRAP,
+            &[Ftct, Ftcf, Ffct],
+            None,
         ),
         definition(
             coarse,
             "right category, for whatever reason",
             "(FTCT + FFCT) / all",
             format!("({ftct} + {ffct}) / {total}"),
-            WILSON,
+            &[Ftct, Ffct],
+            Some((ftct + ffct, total)),
         ),
         definition(
             fine,
             "all fine labels right and none too many",
             "(FTCT + FTCF) / all",
             format!("({ftct} + {ftcf}) / {total}"),
-            WILSON,
+            &[Ftct, Ftcf],
+            Some((ftct + ftcf, total)),
         ),
     ]
 }
@@ -98,6 +118,10 @@ mod tests {
                 "(30 + 5) / 100"
             ]
         );
+        for Definition { name, share, figure, .. } in of(counts, &Figures::of_run(tally)) {
+            let of_share = share.map(|(part, whole)| part as f64 / whole as f64);
+            assert!(name == "IF1" || of_share == figure.value, "{name}");
+        }
         let values = of(counts, &Figures::of_run(tally)).into_iter().map(|it| it.figure.value.unwrap());
         let expected = [0.3, 6.0 / 7.0, 0.6, 60.0 / 85.0, 0.5, 0.35];
         assert!(values.zip(expected).all(|(value, expected)| (value - expected).abs() < 1e-15));

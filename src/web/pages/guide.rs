@@ -27,8 +27,8 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("DELETE", "/api/v1/views/{id}", "Forget one."),
     endpoint(
         "GET",
-        "/api/v1/comparisons?dataset=&pick=",
-        "Backbones × decision modes. pick: runs to show instead of the newest.",
+        "/api/v1/comparisons?dataset=&pick=&base=",
+        "Backbones × decision modes. pick: runs to show instead of the newest; base: the run that others are held against.",
     ),
     endpoint(
         "GET",

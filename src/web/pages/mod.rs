@@ -16,6 +16,7 @@ mod guide;
 mod images;
 mod label;
 mod labels;
+mod number;
 mod predict;
 mod run;
 mod run_form;

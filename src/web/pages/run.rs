@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 
 use super::{
     Page,
-    definition::{self, Definition},
+    number::{Number, Subject},
 };
 use crate::{
     domain::{Outcome, Priority, RunId, RunStatus, spec::Objective},
     exchange::table::Format,
-    report::{Reports, RunBrief, RunReport, RunResults},
+    report::{Reports, RuleQuery, RunBrief, RunReport, RunResults},
     services::Queue,
     web::{
         chart::{self, Chart},
@@ -130,7 +130,23 @@ impl RunPage {
         fields
     }
 
-    fn indices(&self, results: &RunResults) -> Vec<Definition> {
-        results.counts.map_or_else(Vec::new, |counts| definition::of(counts, &results.figures))
+    fn numbers(&self, results: &RunResults) -> Vec<Number> {
+        self.subject(results).numbers()
+    }
+
+    fn accuracy(&self, results: &RunResults) -> Number {
+        self.subject(results).accuracy()
+    }
+
+    fn subject(&self, results: &RunResults) -> Subject<'_> {
+        Subject {
+            key: self.run.brief.id.to_string(),
+            name: self.run.brief.name.clone(),
+            runs: std::slice::from_ref(&self.run.brief.id),
+            rule: RuleQuery::default(),
+            figures: results.figures,
+            counts: results.counts,
+            categories: Some((results.coarse_correct, results.test_images)),
+        }
     }
 }

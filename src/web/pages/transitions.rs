@@ -3,11 +3,16 @@
 use askama::Template;
 use axum::extract::State;
 
-use super::Page;
+use super::{
+    Page,
+    number::{self, Link, Number, Subject},
+};
 use crate::{
     analysis::McNemarMethod,
     domain::Outcome,
-    report::{Figure, OutcomeQuery, PairedTest, Reports, RuleQuery, RunBrief, TransitionsQuery, TransitionsReport},
+    report::{
+        ComparedRun, OutcomeQuery, PairedTest, Reports, RuleQuery, RunBrief, TransitionsQuery, TransitionsReport,
+    },
     web::{
         chart::{self, Chart},
         error::Problem,
@@ -37,10 +42,9 @@ pub async fn show(
 
 /// One line of the table of figures.
 struct FigureRow {
-    name: &'static str,
-    a: Figure,
-    b: Figure,
-    difference: Figure,
+    a: Number,
+    b: Number,
+    difference: Number,
 }
 
 /// One line of the table of tests.
@@ -77,9 +81,12 @@ impl TransitionsPage {
     }
 
     fn figures(&self) -> Vec<FigureRow> {
-        let (a, b) = (&self.report.a.results.figures, &self.report.b.results.figures);
-        let figures = a.named().into_iter().zip(b.named()).zip(self.report.differences.named());
-        figures.map(|(((name, a), (_, b)), (_, difference))| FigureRow { name, a, b, difference }).collect()
+        let [rule_a, rule_b] = self.query.rules();
+        let (a, b) = (subject("a", &self.report.a, rule_a), subject("b", &self.report.b, rule_b));
+        let links = [Link::new(self.json(), "as JSON")];
+        let differences = number::differences("b", "B minus A", &b.figures, &self.report.differences, &links);
+        let rows = a.numbers().into_iter().zip(b.numbers()).zip(differences);
+        rows.map(|((a, b), difference)| FigureRow { a, b, difference }).collect()
     }
 
     fn tests(&self) -> Vec<TestRow> {
@@ -148,5 +155,18 @@ impl TransitionsPage {
 
     fn json(&self) -> String {
         text::address_of("/api/v1/transitions", &self.query)
+    }
+}
+
+fn subject<'a>(key: &str, side: &'a ComparedRun, rule: RuleQuery) -> Subject<'a> {
+    let ComparedRun { run, results } = side;
+    Subject {
+        key: key.to_owned(),
+        name: format!("{}, run {}: {}", key.to_uppercase(), run.id, run.name),
+        runs: std::slice::from_ref(&run.id),
+        rule,
+        figures: results.figures,
+        counts: results.counts,
+        categories: Some((results.coarse_correct, results.test_images)),
     }
 }

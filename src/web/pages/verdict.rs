@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{RunId, ratio, spec::Objective},
-    report::{Cell, Comparison, Figure},
+    report::{Cell, Comparison, ComparisonRow, Figure, Figures},
     web::filters,
 };
 
@@ -14,7 +14,7 @@ pub struct Verdict {
     pub runs: Vec<RunId>,
     /// Its IA.
     pub ia: Figure,
-    /// Who is right for the wrong reasons most often; `None` where nobody is, or all cells are groups.
+    /// Who is right for the wrong reasons most often; `None` where nobody is.
     pub wrong: Option<WrongReasons>,
     /// It is told how many labels there are.
     pub oracle: bool,
@@ -32,20 +32,18 @@ pub struct Rival {
     pub pair: Option<(RunId, RunId)>,
 }
 
-/// The headline case: the run with the most images that are right for the wrong reasons.
+/// The headline case: the cell with the largest share of images that are right for the wrong reasons.
 pub struct WrongReasons {
     /// “resnet-tiny · top-k softmax”.
     pub name: String,
-    /// The run.
+    /// The run, or the newest of its group.
     pub run: RunId,
-    /// FFCT.
-    pub images: u64,
-    /// Images with the right category.
-    pub right: u64,
-    /// The share of those that it gets right for the wrong reasons.
-    pub share: f64,
-    /// All test images.
-    pub total: u64,
+    /// How many runs the cell has, which differ in the seed alone.
+    pub seeds: usize,
+    /// Its share of FFCT among all test images; of a group the mean.
+    pub of_all: f64,
+    /// Its share of FFCT among the right categories, 1 − IR; of a group the mean.
+    pub of_right: Option<f64>,
     /// It is one among several.
     pub compared: usize,
 }
@@ -69,7 +67,7 @@ impl Verdict {
             best: name(best),
             runs: cell.runs.clone(),
             ia: cell.figures.ia,
-            wrong: wrong(comparison),
+            wrong: wrong(&comparison.rows),
             oracle: cell.objective == Objective::TopKSoftmax,
             rivals: rivals
                 .map(|(_, rival)| Rival { name: name(rival), pair: rival.1.single().zip(cell.single()) })
@@ -84,17 +82,26 @@ impl Verdict {
     }
 }
 
-/// The run with the highest share of FFCT, of equals the first one. Groups of seeds have shares of their own, and no images.
-fn wrong(comparison: &Comparison) -> Option<WrongReasons> {
-    let cells = || comparison.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row.backbone, cell)));
-    let single = cells().filter_map(|(backbone, cell)| {
-        let (counts, run) = (cell.counts?, cell.single()?);
-        let name = format!("{backbone} · {}", filters::mode(cell.objective));
-        let (images, right, total) = (counts.ffct, counts.ftct + counts.ffct, counts.total());
-        let share = ratio(images, right)?;
-        Some(WrongReasons { name, run, images, right, share, total, compared: cells().count() })
+/// The cell with the highest share of FFCT, of equals the first one.
+fn wrong(rows: &[ComparisonRow]) -> Option<WrongReasons> {
+    let cells = || rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row.backbone, cell)));
+    let shares = cells().filter_map(|(backbone, cell)| {
+        let Figures { ia, ir, coarse_accuracy, .. } = cell.figures;
+        Some(WrongReasons {
+            name: format!("{backbone} · {}", filters::mode(cell.objective)),
+            run: *cell.runs.first()?,
+            seeds: cell.runs.len(),
+            // What has the right category is FTCT or FFCT. That holds for means, too.
+            of_all: match cell.counts {
+                Some(counts) => ratio(counts.ffct, counts.total())?,
+                None => coarse_accuracy.value? - ia.value?,
+            },
+            of_right: ir.value.map(|ir| 1.0 - ir),
+            compared: cells().count(),
+        })
     });
-    single.reduce(|most, next| if next.images > most.images { next } else { most }).filter(|most| most.images > 0)
+    // A mean that should be 0 may miss it by rounding.
+    shares.reduce(|most, next| if next.of_all > most.of_all { next } else { most }).filter(|most| most.of_all > 1e-9)
 }
 
 /// Whether two figures are too close to tell apart: their 95% intervals, or mean ± spread of a group, share a value. Of a
@@ -111,6 +118,31 @@ fn overlap(a: &Figure, b: &Figure) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Counts, spec::Backbone};
+
+    #[test]
+    fn the_most_wrong_may_be_a_group_of_seeds() {
+        let figure = |value| Figure { value: Some(value), ..Figure::default() };
+        let cell = |objective, runs: &[i64], counts: Option<Counts>, [ia, ir, coarse]: [f64; 3]| Cell {
+            objective,
+            rule: String::new(),
+            runs: runs.iter().copied().map(RunId).collect(),
+            counts,
+            figures: Figures { ia: figure(ia), ir: figure(ir), coarse_accuracy: figure(coarse), ..Figures::default() },
+            difference: None,
+            groups: Vec::new(),
+        };
+        let counts = Counts { ftct: 50, ftcf: 0, ffct: 20, ffcf: 30 };
+        let single = cell(Objective::TopKSoftmax, &[3], Some(counts), [0.5, 5.0 / 7.0, 0.7]);
+        let of = |seeds| {
+            [ComparisonRow { backbone: Backbone::Vgg16, cells: vec![single.clone(), seeds], coarse_only: None }]
+        };
+        let most = wrong(&of(cell(Objective::SigmoidThreshold, &[9, 8], None, [0.4, 0.6, 0.65]))).unwrap();
+        assert_eq!((most.run, most.seeds, most.name.as_str()), (RunId(9), 2, "vgg16 · sigmoid threshold"));
+        assert!((most.of_all - 0.25).abs() < 1e-12 && (most.of_right.unwrap() - 0.4).abs() < 1e-12);
+        let most = wrong(&of(cell(Objective::SigmoidThreshold, &[9, 8], None, [0.4, 0.8, 0.5]))).unwrap();
+        assert_eq!((most.run, most.of_all), (RunId(3), 0.2));
+    }
 
     #[test]
     fn intervals_overlap_when_they_share_a_value() {

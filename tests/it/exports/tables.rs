@@ -87,6 +87,7 @@ pub fn other_rules_and_conditions_hold_for_exports_too(server: &TestServer) {
         "rule=top-k&k=2",
         "threshold=0.1",
         "threshold=0",
+        "rule=tuned",
         "rule=top-k&outcome=FFCT",
         "split=validation",
         "split=validation&k=1&sort=-loss",
@@ -172,7 +173,7 @@ pub fn a_comparison_is_a_table(server: &TestServer) {
     assert_eq!(body.len(), 2);
     let ia = format!("${:.3}$", cells[0]["figures"]["ia"]["value"].as_f64().unwrap());
     assert!(body[0].contains(" & top-k-softmax & $1$ & ") && body[0].contains(&ia), "{}", body[0]);
-    assert!(body.iter().all(|line| line.matches(" & ").count() == 8 && line.ends_with(" \\\\")));
+    assert!(body.iter().all(|line| line.matches(" & ").count() == 8 && line.ends_with(" \\\\[-2pt]")));
     assert!(latex.contains("(oracle k)") && latex.contains("95\\% intervals"));
 }
 
