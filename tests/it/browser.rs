@@ -42,7 +42,8 @@ fn paths(server: &TestServer) -> Vec<String> {
         let curves = format!("/curves?run={a}&run={b}");
         paths.extend([format!("/runs/{b}/labels"), format!("/transitions?a={a}&b={b}"), curves.clone()]);
         paths.extend(
-            ["bottleneck", "labels/person", "categories", "categories/animal"].map(|of| format!("/runs/{b}/{of}")),
+            ["bottleneck", "decision", "labels/person", "categories", "categories/animal"]
+                .map(|of| format!("/runs/{b}/{of}")),
         );
         paths.extend([format!("{curves}&measure=validation-ia&x=seconds"), "/curves".into()]);
     }
@@ -185,6 +186,31 @@ fn images_are_walked_through_by_keys_and_a_listing_grows_as_it_is_read() {
     key("Escape");
     at("/runs/2/images");
     assert_eq!(browser.run("return location.search"), "?sort=-loss");
+}
+
+#[test]
+fn a_slider_moves_the_figures_and_the_address() {
+    let Some(browser) = Browser::start() else { return };
+    let server = TestServer::with_runs();
+    browser.open(&format!("{}/runs/3/decision", server.url));
+    browser.run("document.getElementById('theta').form.dataset.kept = 'yes'");
+    for (slider, value, words, address) in
+        [("theta", "0.35", "p > 0.35", "?rule=threshold&threshold=0.35"), ("k", "2", "top-k, k = 2", "?rule=top-k&k=2")]
+    {
+        browser.run(&format!(
+            "const slider = document.getElementById('{slider}'); slider.value = '{value}'; \
+             slider.dispatchEvent(new Event('input', {{bubbles: true}}))"
+        ));
+        browser.wait_for(
+            &format!("return document.querySelector('#results h2').textContent === '{words}' && location.search === '{address}'"),
+            words,
+        );
+        let shown = format!("return document.querySelector('output[for={slider}]').value");
+        assert_eq!(browser.run(&shown), value);
+    }
+    let kept = "return document.getElementById('theta').form.dataset.kept";
+    assert_eq!(browser.run(kept), "yes", "the page is not loaded anew under the slider");
+    assert_eq!(browser.log(), Vec::<String>::new());
 }
 
 #[test]
