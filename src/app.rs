@@ -164,7 +164,7 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
 
 /// One server per data directory and database: two would give the same run to two workers. Taken before the database is opened,
 /// which a newer version changes.
-async fn lock(data: &DataConfig) -> Result<Vec<File>> {
+pub(crate) async fn lock(data: &DataConfig) -> Result<Vec<File>> {
     let directory = &data.data_dir;
     std::fs::create_dir_all(directory).map_err(|error| not_writable(directory, &error))?;
     let beside_database = data.database.iter().map(|database| database.with_extension("lock"));

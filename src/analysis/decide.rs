@@ -1,7 +1,12 @@
 //! From scores to decisions, and their counts.
 
+use rayon::prelude::*;
+
 use crate::{
-    domain::{CoarseId, Counts, DecisionRule, LabelSet, Outcome, Tally, decision::arg_max},
+    domain::{
+        CoarseId, Counts, DecisionRule, Judgements, LabelSet, Outcome, Tally,
+        decision::{ExactMatch, arg_max},
+    },
     exchange::Scores,
 };
 
@@ -52,8 +57,20 @@ pub fn decide_all<'a>(
     truths: impl IntoIterator<Item = Truth<'a>>,
     rule: Option<DecisionRule>,
 ) -> Vec<Decision> {
-    let one = |(row, truth)| decide(scores.fine_row(row).zip(rule), scores.coarse_row(row), truth);
-    (0..scores.len()).zip(truths).map(one).collect()
+    let truths: Vec<Truth> = truths.into_iter().collect();
+    let one = |(row, truth): (usize, &Truth)| decide(scores.fine_row(row).zip(rule), scores.coarse_row(row), *truth);
+    truths.par_iter().enumerate().map(one).collect()
+}
+
+/// What is right about each image of a split, as [`decide_all`] would have it. `truths`: one per row of `scores`.
+pub fn judge_all(scores: &Scores, truths: &[Truth], rule: Option<DecisionRule>) -> Judgements {
+    let exact = rule.map(ExactMatch::from);
+    let one = |row: usize, truth: &Truth| {
+        let fine = scores.fine_row(row).zip(exact).is_some_and(|(logits, exact)| exact.holds(logits, truth.fine));
+        (fine, arg_max(scores.coarse_row(row)) == truth.coarse.index())
+    };
+    let right: Vec<(bool, bool)> = truths.par_iter().enumerate().map(|(row, truth)| one(row, truth)).collect();
+    Judgements::of(rule.is_some(), right)
 }
 
 /// Counts the decisions of a split; `rule` as it was given to [`decide_all`].

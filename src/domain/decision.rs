@@ -67,6 +67,23 @@ impl Threshold {
     }
 }
 
+impl Threshold {
+    /// The least logit whose [`sigmoid`] exceeds the threshold; infinite if none does. Whoever holds many logits against it needs
+    /// no exponential for each.
+    pub fn least_logit(self) -> f32 {
+        // Bits of floats in the order of their values, and back; `sigmoid` rises with them.
+        let ordered = |bits: i32| bits ^ (((bits >> 31).cast_unsigned()) >> 1).cast_signed();
+        let ordinal = |float: f32| ordered(float.to_bits().cast_signed());
+        let float = |ordinal: i32| f32::from_bits(ordered(ordinal).cast_unsigned());
+        let (mut below, mut above) = (ordinal(f32::NEG_INFINITY), ordinal(f32::INFINITY));
+        while i64::from(above) - i64::from(below) > 1 {
+            let middle = below.midpoint(above);
+            if sigmoid(float(middle)) > self.0 { above = middle } else { below = middle }
+        }
+        float(above)
+    }
+}
+
 impl TryFrom<f64> for Threshold {
     type Error = String;
     fn try_from(value: f64) -> Result<Self, String> {
@@ -103,6 +120,52 @@ impl DecisionRule {
             Self::TopK { k: TopK::Oracle } => among_first(true_count),
             Self::TopK { k: TopK::Fixed(k) } => among_first(usize::from(k.get())),
             Self::Threshold { threshold } => sigmoid(logits[label.index()]) > threshold.get(),
+        }
+    }
+}
+
+/// Whether a rule takes exactly the true labels of an image: what [`DecisionRule::decide`] equals them for, without a set for
+/// each image.
+#[derive(Clone, Copy, Debug)]
+pub enum ExactMatch {
+    /// Of the `k` highest scores.
+    TopK(TopK),
+    /// Of every label whose logit is at least this one.
+    From(f32),
+}
+
+impl From<DecisionRule> for ExactMatch {
+    fn from(rule: DecisionRule) -> Self {
+        match rule {
+            DecisionRule::TopK { k } => Self::TopK(k),
+            DecisionRule::Threshold { threshold } => Self::From(threshold.least_logit()),
+        }
+    }
+}
+
+impl ExactMatch {
+    /// Of one image, with finite `logits` and these true labels.
+    pub fn holds(self, logits: &[f32], truth: &LabelSet) -> bool {
+        match self {
+            Self::From(least) => {
+                let taken = logits.iter().filter(|logit| **logit >= least).count();
+                taken == truth.len() && truth.iter().all(|label| logits[label.index()] >= least)
+            }
+            Self::TopK(k) => {
+                let k = match k {
+                    TopK::Oracle => truth.len(),
+                    TopK::Fixed(k) => usize::from(k.get()),
+                };
+                if k.min(logits.len()) != truth.len() {
+                    return false;
+                }
+                // The true labels are the first ones if only they go before the last of them, and it is one itself.
+                let rank = |label: usize, other: usize| logits[other].total_cmp(&logits[label]).then(label.cmp(&other));
+                let last = truth.iter().map(FineId::index).reduce(|a, b| if rank(a, b).is_gt() { a } else { b });
+                last.is_none_or(|last| {
+                    (0..logits.len()).filter(|other| rank(last, *other).is_gt()).count() < truth.len()
+                })
+            }
         }
     }
 }
@@ -184,6 +247,33 @@ mod tests {
                 for label in (0..7).map(FineId) {
                     assert_eq!(rule.takes(&logits, true_count, label), set.contains(label), "{rule:?} {label}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_least_logit_parts_those_above_the_threshold_from_the_rest() {
+        let thresholds = (0..=1000).map(|i| f64::from(i) / 1000.0).chain([1e-9, 1.0 - 1e-9, 0.5 + 1e-12]);
+        for threshold in thresholds.map(Threshold) {
+            let least = threshold.least_logit();
+            assert!(sigmoid(least.next_down()) <= threshold.get(), "{threshold:?} {least}");
+            assert!(least == f32::INFINITY || sigmoid(least) > threshold.get(), "{threshold:?} {least}");
+        }
+        assert_eq!(Threshold(1.0).least_logit(), f32::INFINITY);
+        // logit(0.7) = 0.847…
+        assert!((Threshold::PAPER.least_logit() - 0.847_297_9).abs() < 1e-6);
+    }
+
+    #[test]
+    fn an_exact_match_is_an_equal_set() {
+        let logits = [1.0, 3.0, -0.0, 0.0, 3.0, -2.0, 0.0];
+        let threshold = |theta| DecisionRule::Threshold { threshold: Threshold(theta) };
+        let rules = (1..9).map(fixed).chain([DecisionRule::TopK { k: TopK::Oracle }, threshold(0.5), threshold(0.0)]);
+        for rule in rules {
+            for bits in 0_u32..1 << logits.len() {
+                let truth: LabelSet = (0..7).filter(|label| bits >> label & 1 == 1).map(FineId).collect();
+                let equal = rule.decide(&logits, truth.len()) == truth;
+                assert_eq!(ExactMatch::from(rule).holds(&logits, &truth), equal, "{rule:?} {truth:?}");
             }
         }
     }

@@ -11,6 +11,7 @@ mod dataset_images;
 mod disk;
 mod evidence;
 mod figure;
+mod known;
 mod labels;
 mod outcomes;
 mod paper;

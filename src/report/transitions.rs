@@ -1,15 +1,15 @@
 //! Two runs on the same test images: which outcomes became which, and by how much the figures differ.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Figure, Figures, Reports, RuleQuery, RunBrief, RunResults, evidence::Evidence, reports::brief};
 use crate::{
     analysis::{Agreement, Decision, McNemar, Transitions, interval::RESAMPLES, tally},
-    domain::{DecisionRule, Outcome, RunId, RunStatus, Split},
+    domain::{DatasetId, DecisionRule, Outcome, RunId, RunStatus, Split},
     error::{Error, Result},
-    store::{RunFilter, RunRow},
+    store::RunRow,
 };
 
 /// The same pair of runs always gets the same intervals.
@@ -108,14 +108,10 @@ impl Reports {
     /// Succeeded runs whose test set is that of `run`, newest first; itself among them.
     pub async fn comparable(&self, run: &RunBrief) -> Result<Vec<RunBrief>> {
         let fingerprint = self.store.dataset(&run.dataset).await?.fingerprint;
-        let mut found = Vec::new();
-        for dataset in self.store.datasets().await?.into_iter().filter(|other| other.fingerprint == fingerprint) {
-            let status = Some(RunStatus::Succeeded);
-            let filter = RunFilter { dataset: Some(dataset.name), status, ..RunFilter::default() };
-            found.extend(self.store.runs(&filter).await?.into_iter().map(brief));
-        }
-        found.sort_by_key(|other| std::cmp::Reverse(other.id));
-        Ok(found)
+        let same = self.store.datasets().await?.into_iter().filter(|other| other.fingerprint == fingerprint);
+        let same: BTreeSet<DatasetId> = same.map(|dataset| dataset.id).collect();
+        let fits = |run: &RunRow| run.status == RunStatus::Succeeded && same.contains(&run.dataset_id);
+        Ok(self.runs_that(fits).await?.into_iter().map(brief).collect())
     }
 }
 

@@ -54,6 +54,13 @@ pub struct DatasetRow {
     pub runs: u64,
 }
 
+impl NewDataset {
+    /// Of the test set: the same labels and images give the same one, whatever the data set is called.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.imported.taxonomy, &self.imported.test.images)
+    }
+}
+
 /// An image's file.
 #[derive(Clone, Debug)]
 pub struct ImageRow {
@@ -85,11 +92,11 @@ impl Store {
     /// Records an imported data set, wholly or not at all.
     pub async fn import_dataset(&self, new: NewDataset, now: Timestamp) -> Result<DatasetId> {
         check_name(&new.name)?;
+        let fingerprint = new.fingerprint();
         let NewDataset { name, drawn, imported, directories } = new;
         let taxonomy = to_json(&imported.taxonomy)?;
         let (train_funnel, test_funnel) = (to_json(&imported.train.funnel)?, to_json(&imported.test.funnel)?);
         let (train_images, test_images) = (images_json(&imported.train.images)?, images_json(&imported.test.images)?);
-        let fingerprint = fingerprint(&imported.taxonomy, &imported.test.images);
         let directory = |path: &PathBuf| -> Result<String> {
             let path = std::path::absolute(path).map_err(|error| Error::internal("a relative path stays so", error))?;
             path.into_os_string()

@@ -8,6 +8,7 @@ mod attempts;
 mod changes;
 mod datasets;
 mod files;
+mod finished;
 mod network_file_system;
 mod order;
 mod outcomes;
@@ -33,6 +34,7 @@ pub use attempts::AttemptRow;
 pub use changes::{Change, Clock};
 pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
 pub use files::DiskUsage;
+pub use finished::FinishedRun;
 pub use order::QueueState;
 pub use outcomes::{NewOutcomes, Truths};
 pub use queue::{Claim, Ending, Underway};
@@ -93,6 +95,8 @@ impl Store {
         })?;
         let reader = SqlitePoolOptions::new()
             .max_connections(8)
+            // A file does not hang up: there is nothing to test.
+            .test_before_acquire(false)
             .connect_with(options.create_if_missing(false).read_only(true))
             .await
             .map_err(cannot)?;

@@ -46,6 +46,8 @@ pub struct RunRow {
     pub progress: Option<Progress>,
     /// The epoch whose weights it left, once it succeeded; from 1.
     pub kept_epoch: Option<u32>,
+    /// What its files take, once it has ended and they were measured.
+    pub disk_bytes: Option<u64>,
     /// Counts on the test images, once it succeeded.
     pub test: Option<Tally>,
     /// RFC 3339.
@@ -65,24 +67,17 @@ pub struct RunFilter {
     pub dataset: Option<String>,
     /// Of this sweep.
     pub sweep: Option<SweepId>,
-    /// In this state.
-    pub status: Option<RunStatus>,
-    /// Older than this one.
-    pub before: Option<RunId>,
-    /// At most so many.
-    pub limit: Option<u32>,
+    /// Changed after this revision.
+    pub changed_after: Option<i64>,
 }
 
 impl Store {
     /// Runs, newest first.
     pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>> {
-        let (id, before) = (filter.id.map(|id| id.0), filter.before.map(|id| id.0));
-        let sweep = filter.sweep.map(|sweep| sweep.0);
-        let status = filter.status.map(RunStatus::as_str);
-        let limit = filter.limit.map_or(-1, i64::from);
+        let (id, sweep) = (filter.id.map(|id| id.0), filter.sweep.map(|sweep| sweep.0));
         let rows = sqlx::query!(
             r#"select run.id, run.dataset_id, dataset.name as dataset, dataset.drawn as "drawn: bool", run.name, run.tags, run.note,
-                      run.priority, run.spec, run.slurm, run.status, run.attempt_id, run.cancel_requested as "cancel_requested: bool", run.error, run.kept_epoch as "kept_epoch: u32", attempt.progress as "progress?",
+                      run.priority, run.spec, run.slurm, run.status, run.attempt_id, run.cancel_requested as "cancel_requested: bool", run.error, run.kept_epoch as "kept_epoch: u32", run.disk_bytes, attempt.progress as "progress?",
                       tally.images as "images?", tally.coarse_correct as "coarse_correct?",
                       tally.ftct, tally.ftcf, tally.ffct, tally.ffcf,
                       run.submitted_at, run.started_at, run.finished_at
@@ -90,16 +85,14 @@ impl Store {
                join dataset on dataset.id = run.dataset_id
                left join attempt on attempt.id = run.attempt_id
                left join tally on tally.run_id = run.id and tally.split = 'test'
-               where (?1 is null or run.id = ?1) and (?2 is null or dataset.name = ?2) and (?3 is null or run.status = ?3)
-                 and (?4 is null or run.id < ?4)
-                 and (?6 is null or run.id in (select run_id from sweep_run where sweep_id = ?6))
-               order by run.id desc limit ?5"#,
+               where (?1 is null or run.id = ?1) and (?2 is null or dataset.name = ?2)
+                 and (?3 is null or run.id in (select run_id from sweep_run where sweep_id = ?3))
+                 and (?4 is null or run.revision > ?4)
+               order by run.id desc"#,
             id,
             filter.dataset,
-            status,
-            before,
-            limit,
-            sweep
+            sweep,
+            filter.changed_after
         )
         .fetch_all(&self.reader)
         .await?;
@@ -128,6 +121,7 @@ impl Store {
                     error: row.error,
                     progress: row.progress.as_deref().map(|text| from_json("attempt.progress", text)).transpose()?,
                     kept_epoch: row.kept_epoch,
+                    disk_bytes: row.disk_bytes.map(i64::unsigned_abs),
                     test,
                     submitted_at: row.submitted_at,
                     started_at: row.started_at,
