@@ -83,7 +83,7 @@ fn skill(spec: &RunSpec) -> f32 {
     let backbone = BACKBONES.iter().position(|backbone| *backbone == spec.backbone).unwrap_or_default();
     let rate = (spec.learning_rate / LEARNING_RATES[0]).ln().abs() as f32;
     let size = (spec.input_size as f32 / 224.0).ln();
-    0.45 * backbone as f32 - 0.12 * rate + 0.5 * size
+    0.4 * backbone as f32 - 0.12 * rate + 0.5 * size
 }
 
 /// What random numbers are for. Streams of different purposes never overlap.

@@ -11,13 +11,13 @@ use crate::{
 };
 
 /// Mean fine logit of a label that is there, and of one that is not.
-const THERE: f32 = 1.7;
-const ABSENT: f32 = -4.5;
+const THERE: f32 = 1.0;
+const ABSENT: f32 = -4.0;
 /// Standard deviation of what a run adds to a fine logit by itself, and of what an image does to all runs.
-const NOISE: f32 = 1.1;
-const DIFFICULTY: f32 = 0.9;
+const NOISE: f32 = 1.2;
+const DIFFICULTY: f32 = 1.1;
 /// How much more likely than other absent ones the label is that an image is mistaken for.
-const MISTAKEN: f32 = 3.6;
+const MISTAKEN: f32 = 4.2;
 
 /// What a model's last layers are like.
 struct Head {
@@ -83,7 +83,7 @@ impl Head {
             .flat_map(|category| taxonomy.fine().iter().map(move |label| (category, label.parent)))
             .map(|(category, parent)| {
                 let own = parent.is_some_and(|parent| parent.0 == category);
-                gain * (f32::from(u8::from(own)) + 0.15 * normal(&mut random))
+                gain * (f32::from(u8::from(own)) + 0.25 * normal(&mut random))
             })
             .collect();
         let absent = match spec.coarse_input {
@@ -138,7 +138,7 @@ fn mistaken_for(image: &ImportedImage, taxonomy: &Taxonomy, random: &mut impl Rn
 fn coarse_logits(image: &ImportedImage, skill: f32, noise: &mut impl Rng, row: &mut [f32]) {
     let mut shared = stream(Purpose::Difficulty, image.source_id.cast_unsigned(), 0);
     row.fill_with(|| normal(noise));
-    row[image.coarse.index()] += 3.2 + skill - DIFFICULTY * normal(&mut shared);
+    row[image.coarse.index()] += 3.0 + skill - DIFFICULTY * normal(&mut shared);
 }
 
 fn normal(random: &mut impl Rng) -> f32 {
