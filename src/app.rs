@@ -14,7 +14,7 @@ use crate::{
     config::{Config, DataConfig},
     demo,
     error::{Error, Result},
-    report::Reports,
+    report::{Reports, RunQuery},
     scheduler::{self, Queue, Settings, Slurm},
     services::{Activity, Annotations, Images, Predictor, Services, Weights},
     store::{Store, StoreConfig},
@@ -106,6 +106,9 @@ impl Server {
             annotations: Annotations::new(store.clone()),
             activity: watched,
         };
+        // So that the first page is as fast as the next.
+        let warm = services.reports.clone();
+        tokio::spawn(async move { warm.runs(&RunQuery::default()).await.map(drop) });
         let security = web::Security { loopback_only: address.ip().is_loopback() };
         let (stop, stopped) = watch::channel(false);
         let (stop_workers, workers_stopped) = watch::channel(false);

@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Binomial, Distribution};
 
-use crate::domain::{Counts, Outcome};
+use crate::domain::{Counts, Outcome, ratio};
 
 /// A 95% interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,13 +66,32 @@ pub fn bootstrap<const KINDS: usize, const FIGURES: usize>(
 ) -> [Estimate; FIGURES] {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut drawn: [Vec<f64>; FIGURES] = std::array::from_fn(|_| Vec::with_capacity(RESAMPLES));
+    let mut resample = [0; KINDS];
     for _ in 0..RESAMPLES {
-        for (drawn, figure) in drawn.iter_mut().zip(figures(multinomial(counts, &mut rng))) {
+        multinomial(&counts, &mut resample, &mut rng);
+        for (drawn, figure) in drawn.iter_mut().zip(figures(resample)) {
             drawn.extend(figure);
         }
     }
     let mut values = figures(counts).into_iter();
     drawn.map(|drawn| Estimate::of(values.next().flatten(), drawn, RESAMPLES))
+}
+
+/// Percentile bootstrap of Σ part / Σ whole over things that are drawn with both. `kinds`: how many things have which part
+/// and whole.
+pub fn bootstrap_share(kinds: &[(u64, [u64; 2])], seed: u64) -> Estimate {
+    let counts: Vec<u64> = kinds.iter().map(|(count, _)| *count).collect();
+    let share = |counts: &[u64]| {
+        let sum = |of: usize| counts.iter().zip(kinds).map(|(count, (_, parts))| count * parts[of]).sum();
+        ratio(sum(0), sum(1))
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut resample = vec![0; counts.len()];
+    let mut draw = || {
+        multinomial(&counts, &mut resample, &mut rng);
+        share(&resample)
+    };
+    Estimate::of(share(&counts), (0..RESAMPLES).filter_map(|_| draw()).collect(), RESAMPLES)
 }
 
 impl Estimate {
@@ -87,22 +106,20 @@ impl Estimate {
 }
 
 /// As many things as `counts` has, each of a kind drawn with the kinds' shares: binomials, one after the other, of what is
-/// left.
-fn multinomial<const KINDS: usize>(counts: [u64; KINDS], rng: &mut ChaCha8Rng) -> [u64; KINDS] {
+/// left. `drawn`: one place for each kind.
+fn multinomial(counts: &[u64], drawn: &mut [u64], rng: &mut ChaCha8Rng) {
     let total: u64 = counts.iter().sum();
-    let mut left = (total, total);
-    counts.map(|share| {
-        let (things, weight) = left;
-        let drawn = match (things, share) {
+    let (mut things, mut weight) = (total, total);
+    for (&share, drawn) in counts.iter().zip(drawn) {
+        *drawn = match (things, share) {
             (0, _) | (_, 0) => 0,
             (things, share) if share == weight => things,
             (things, share) => {
                 Binomial::new(things, share as f64 / weight as f64).map_or(0, |binomial| binomial.sample(rng))
             }
         };
-        left = (things - drawn, weight - share);
-        drawn
-    })
+        (things, weight) = (things - *drawn, weight - share);
+    }
 }
 
 /// The `q`-quantile of ascending values, linearly interpolated (numpy's default, Hyndman and Fan's type 7).

@@ -138,6 +138,19 @@ impl FromIterator<(bool, bool)> for Agreement {
     }
 }
 
+/// Holm's correction (Holm 1979) of the p-values of several tests, in their order: if each is held against α, the chance of a
+/// single wrong rejection among all of them is at most α.
+pub fn holm(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
+    let (mut adjusted, mut highest) = (vec![0.0; p.len()], 0.0f64);
+    for (rank, index) in order.into_iter().enumerate() {
+        highest = highest.max((p.len() - rank) as f64 * p[index]).min(1.0);
+        adjusted[index] = highest;
+    }
+    adjusted
+}
+
 /// P(X ≤ `most`) of `n` fair coins.
 fn lower_tail(most: u64, n: u64) -> f64 {
     let mut term = 0.5f64.powi(n as i32);
@@ -147,4 +160,25 @@ fn lower_tail(most: u64, n: u64) -> f64 {
         sum += term;
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holms_correction_is_statsmodels() {
+        // statsmodels.stats.multitest.multipletests(p, method="holm")[1]
+        for (p, expected) in [
+            (&[0.01, 0.04, 0.03, 0.005][..], &[0.03, 0.06, 0.06, 0.02][..]),
+            (&[0.5, 0.2, 1.0], &[1.0, 0.6000000000000001, 1.0]),
+            (&[0.02], &[0.02]),
+            (&[0.001, 0.001, 0.04, 0.9, 0.012], &[0.005, 0.005, 0.08, 0.9, 0.036000000000000004]),
+            (&[], &[]),
+        ] {
+            let adjusted = holm(p);
+            assert_eq!(adjusted.len(), expected.len());
+            assert!(adjusted.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-15), "{adjusted:?} {expected:?}");
+        }
+    }
 }

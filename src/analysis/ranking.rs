@@ -4,11 +4,26 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::{Decision, Truth, interval::Estimate};
+use super::{
+    Decision, Truth,
+    interval::{Estimate, RESAMPLES},
+};
 use crate::domain::ratio;
 
 /// Resamples that are computed side by side.
 const LANES: usize = 16;
+
+/// A bootstrap of more resamples × images × rankings would take longer than some seconds.
+const AFFORDABLE: usize = 10_000_000_000;
+/// The ends of an interval of fewer resamples are too rough.
+const MIN_RESAMPLES: usize = 1_000;
+
+/// How many resamples are drawn for `rankings` of `images` each: [`RESAMPLES`], fewer where that would take long, and none
+/// where too few would be left.
+pub fn affordable_resamples(images: usize, rankings: usize) -> usize {
+    let affordable = AFFORDABLE / images.saturating_mul(rankings).max(1);
+    if affordable < MIN_RESAMPLES { 0 } else { affordable.min(RESAMPLES) }
+}
 
 /// Images, or pairs of image and label, from the highest score to the lowest, as far down as there are positives.
 #[derive(Clone, Debug, Default)]
@@ -38,16 +53,12 @@ pub struct Precisions {
 impl Ranking {
     /// Ranks items, each a score, an image's row, and whether it is positive.
     pub fn of(items: impl IntoIterator<Item = (f64, usize, bool)>) -> Self {
-        let mut scored: Vec<_> = items.into_iter().collect();
+        let mut scored: Vec<_> = items.into_iter().map(|(score, image, is)| (score, image as u32, is)).collect();
         scored.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
         let mut items = Vec::with_capacity(scored.len());
         // A group of equal scores is one threshold.
         for group in scored.chunk_by(|(a, ..), (b, ..)| a == b) {
-            items.extend(group.iter().map(|&(_, image, positive)| Item {
-                image: image as u32,
-                positive,
-                rises: false,
-            }));
+            items.extend(group.iter().map(|&(_, image, positive)| Item { image, positive, rises: false }));
             if let Some(last) = items.last_mut() {
                 last.rises = group.iter().any(|(.., positive)| *positive);
             }
@@ -90,8 +101,9 @@ impl Ranking {
 }
 
 /// Average precision of each of `rankings`, their mean, and that of `pooled`, with percentile bootstrap intervals: the
-/// `images` are resampled for all of them together, at least `resamples` times. A mean is taken over the rankings that have
-/// positives, in each resample anew.
+/// `images` are resampled for all of them together, at least `resamples` times; without resamples there are no intervals. A
+/// mean is taken over the rankings that have positives, in each resample anew. What is drawn depends on `images` and `seed`
+/// alone, so a ranking has the same interval by itself and among others.
 pub fn average_precisions(
     rankings: &[Ranking],
     pooled: &Ranking,
@@ -202,6 +214,26 @@ pub fn label_counts<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_data_sets_get_fewer_resamples_or_none() {
+        // COCO's test images; five times as many labels and images; a hundred thousand images.
+        let of = [(2447, 80), (12_000, 400), (100_000, 80), (100_000, 11), (100_000, 400), (0, 0)];
+        let resamples = of.map(|(images, rankings)| affordable_resamples(images, rankings));
+        assert_eq!(resamples, [10_000, 2_083, 1_250, 9_090, 0, 10_000]);
+    }
+
+    #[test]
+    fn a_ranking_has_the_same_interval_alone_and_among_others() {
+        let of = |step: usize| Ranking::of((0..30).map(|image| ((image * step % 13) as f64, image, image % 4 == 0)));
+        let rankings = [of(7), of(5), of(3)];
+        let among = average_precisions(&rankings, &Ranking::default(), 30, 160, 3);
+        let alone = average_precisions(&rankings[1..2], &Ranking::default(), 30, 160, 3);
+        assert_eq!(alone.each[0], among.each[1]);
+        assert_eq!((alone.each[0], among.pooled), (alone.mean, Estimate::default()));
+        let without = average_precisions(&rankings, &rankings[0], 30, 0, 3);
+        assert_eq!((without.each[1].value, without.each[1].interval), (among.each[1].value, None));
+    }
 
     #[test]
     fn a_weight_is_as_many_copies() {

@@ -117,6 +117,15 @@ impl Client {
         self.send(self.request(Method::GET, path)?.query(query))
     }
 
+    /// The same of what is called `name` under a path. A name may hold any character, slashes too.
+    pub fn get_named(&self, path: &str, name: &str, query: &impl Serialize) -> Result<Answer, Refusal> {
+        let mut url = self.url(path)?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.push(name);
+        }
+        self.get(url.as_str(), query)
+    }
+
     /// `POST` of a JSON value.
     pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, Refusal> {
         self.send(self.request(Method::POST, path)?.json(body))

@@ -62,14 +62,7 @@ fn differences(report: &TransitionsReport) -> Table {
     let (a, b, d) = (&report.a.results.figures, &report.b.results.figures, &report.differences);
     let columns = [("", Align::Left), ("A", Align::Right), ("B", Align::Right), ("B - A", Align::Right)];
     let mut table = Table::new(&[&columns[..], &[("95% interval", Align::Left)]].concat()).indented(2);
-    for (name, a, b, difference) in [
-        ("IA", a.ia, b.ia, d.ia),
-        ("IP", a.ip, b.ip, d.ip),
-        ("IR", a.ir, b.ir, d.ir),
-        ("IF1", a.if1, b.if1, d.if1),
-        ("coarse accuracy", a.coarse_accuracy, b.coarse_accuracy, d.coarse_accuracy),
-        ("fine exact match", a.fine_exact_match, b.fine_exact_match, d.fine_exact_match),
-    ] {
+    for (((name, a), (_, b)), (_, difference)) in a.named().into_iter().zip(b.named()).zip(d.named()) {
         let signed = difference.value.map_or_else(|| UNDEFINED.to_owned(), |value| format!("{value:+.3}"));
         table.row([name.to_owned(), number(a.value), number(b.value), signed, interval(&difference)]);
     }

@@ -1,9 +1,10 @@
-//! `twograin run labels`: a run's fine labels, one by one.
+//! `twograin run labels`: a run's fine labels, one by one, or one of them.
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{
+    classes::label_text,
     client::Client,
     failure::Failure,
     output::{Align, Table, count, interval, number, print},
@@ -26,16 +27,28 @@ pub struct LabelsArgs {
     /// Sort by name, support, average_precision, precision, recall or f1; with - in front, the largest first
     #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
     sort: Option<String>,
+    /// Show this label alone: its curve, what it stands with and is confused with, the worst errors
+    #[arg(long, value_name = "NAME", conflicts_with = "sort")]
+    #[serde(skip)]
+    label: Option<String>,
     /// Print the server's JSON
     #[arg(long)]
     #[serde(skip)]
     json: bool,
 }
 
-/// Prints the figures of each fine label.
+/// Prints the figures of each fine label, or one label in full.
 pub fn labels(client: &Client, args: &LabelsArgs) -> Result<(), Failure> {
-    let answer = client.get(&format!("api/v1/runs/{}/labels", args.id), args)?;
-    print(&if args.json { answer.text().to_owned() } else { text(&answer.parse()?) })
+    let path = format!("api/v1/runs/{}/labels", args.id);
+    let answer = match &args.label {
+        Some(name) => client.get_named(&path, name, args)?,
+        None => client.get(&path, args)?,
+    };
+    print(&match (args.json, &args.label) {
+        (true, _) => answer.text().to_owned(),
+        (false, Some(_)) => label_text(&answer.parse()?),
+        (false, None) => text(&answer.parse()?),
+    })
 }
 
 fn text(report: &LabelsReport) -> String {
@@ -52,16 +65,17 @@ fn text(report: &LabelsReport) -> String {
     ])
     .indented(2);
     for label in &report.labels {
-        let figure = &label.average_precision;
+        let figures = &label.figures;
+        let figure = &figures.average_precision;
         table.row([
             label.name.clone(),
             label.category.clone().unwrap_or_else(|| "public".into()),
-            count(label.support),
+            count(figures.support),
             number(figure.value),
             interval(figure),
-            number(label.precision.value),
-            number(label.recall.value),
-            number(label.f1),
+            number(figures.precision.value),
+            number(figures.recall.value),
+            number(figures.f1),
         ]);
     }
     for (name, LabelMeans { average_precision: figure, precision, recall, f1 }) in

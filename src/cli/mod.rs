@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. What a flag means is said in its doc comment, which is its `--help`.
 
 mod bench;
+mod classes;
 mod client;
 mod compare;
 mod curves;

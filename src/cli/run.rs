@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, builder::PossibleValuesParser, builder::TypedValueP
 use serde::Serialize;
 
 use super::{
+    classes,
     client::{Answer, Client},
     compare, curves,
     failure::Failure,
@@ -57,8 +58,11 @@ pub enum RunCommand {
     /// Show a measure of several runs beside one another, epoch by epoch
     Curves(curves::CurvesArgs),
 
-    /// Show a run's fine labels one by one: average precision, precision, recall, F1
+    /// Show a run's fine labels one by one: average precision, precision, recall, F1; or one label in full
     Labels(labels::LabelsArgs),
+
+    /// Show a run's categories: figures, outcomes, and what is taken for what; or one category in full
+    Categories(classes::CategoriesArgs),
 
     /// Cancel a run that waits or is running
     Cancel(OneRun),
@@ -173,6 +177,7 @@ pub fn run(client: &Client, command: RunCommand) -> Result<ExitCode, Failure> {
         RunCommand::Compare(args) => compare::compare(client, &args)?,
         RunCommand::Curves(args) => curves::curves(client, &args)?,
         RunCommand::Labels(args) => labels::labels(client, &args)?,
+        RunCommand::Categories(args) => classes::categories(client, &args)?,
         RunCommand::Cancel(OneRun { id, json }) => {
             let answer = client.post(&format!("api/v1/runs/{id}/cancel"), &serde_json::json!({}))?;
             acknowledge(&answer, json, || {

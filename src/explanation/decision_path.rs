@@ -79,10 +79,8 @@ impl<'a> From<&'a FineScores> for Head<'a> {
 /// fine labels, which the oracle rule alone reads. Lengths agree, as they do in a read score file.
 pub fn decision_path(fine_logits: &[f32], head: &Head, rule: DecisionRule, true_count: usize) -> DecisionPath {
     let probabilities = head.activation.probabilities(fine_logits);
-    let inputs: Vec<f64> = match head.coarse_input {
-        CoarseInput::Probabilities => probabilities.clone(),
-        CoarseInput::Logits => fine_logits.iter().copied().map(f64::from).collect(),
-    };
+    let mut inputs = Vec::with_capacity(fine_logits.len());
+    head.activation.coarse_inputs(head.coarse_input, fine_logits, &mut inputs);
     let rows: Vec<&[f32]> = head.weight.chunks_exact(fine_logits.len().max(1)).collect();
     let predicted = rule.decide(fine_logits, true_count);
 

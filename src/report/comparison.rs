@@ -1,18 +1,24 @@
 //! Backbones × decision modes: the four indices of each, side by side.
 
-use serde::{Deserialize, Serialize};
-
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
-use super::{DatasetBrief, Figure, Figures, PaperTable, RunBrief, paper_tables, reports::brief, rule::rule_words};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DatasetBrief, Figure, Figures, PairedTest, PaperTable, Reports, RunBrief, paper_tables, reports::brief,
+    rule::rule_words, transitions::Paired,
+};
 use crate::{
+    analysis::holm,
     domain::{
-        Counts, RunId, RunStatus, Tally,
+        Counts, Judgements, RunId, RunStatus, Split, Tally,
         spec::{Backbone, Objective},
     },
+    error::{Error, Result},
     store::{DatasetRow, RunRow},
 };
 
@@ -25,6 +31,10 @@ pub struct Comparison {
     pub datasets: Vec<String>,
     /// One row per backbone that has runs, in the backbones' order.
     pub rows: Vec<ComparisonRow>,
+    /// The run that the others are held against: the one asked for, else the one with the highest IA. `None` while there are
+    /// no two runs to compare.
+    #[serde(default)]
+    pub base: Option<RunId>,
     /// Runs that are waiting or running, oldest first.
     pub pending: Vec<RunBrief>,
     /// How many runs of this data set failed or were canceled.
@@ -57,8 +67,22 @@ pub struct Cell {
     pub counts: Option<Counts>,
     /// The indices: of the run with intervals, or mean and spread over the group.
     pub figures: Figures,
+    /// Held against the base run; `None` for the base itself, for a group of several, and where there is no base.
+    #[serde(default)]
+    pub difference: Option<Difference>,
     /// All groups of this backbone and mode, newest first, this one included.
     pub groups: Vec<GroupChoice>,
+}
+
+/// A run held against the base run, on the same test images.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Difference {
+    /// Its figures minus those of the base run, paired percentile bootstrap.
+    pub figures: Figures,
+    /// FTCT under the base run (A) and under this one (B), with McNemar's test, which tests IA alone.
+    pub ftct: PairedTest,
+    /// McNemar's p after Holm's correction for all comparisons with the base run on this page.
+    pub p_adjusted: f64,
 }
 
 /// The coarse-only runs of a backbone.
@@ -127,7 +151,87 @@ impl Comparison {
         let unfinished =
             runs.iter().filter(|run| matches!(run.status, RunStatus::Failed | RunStatus::Canceled)).count() as u64;
         let pending = runs.iter().rev().filter(|run| !run.status.is_final()).map(|run| brief(&**run)).collect();
-        Self { dataset: DatasetBrief::of(dataset), datasets, rows, pending, unfinished, paper: paper_tables() }
+        let base = None;
+        Self { dataset: DatasetBrief::of(dataset), datasets, rows, base, pending, unfinished, paper: paper_tables() }
+    }
+
+    /// The cells of one run each, which can be held against another run.
+    fn single(&self) -> impl Iterator<Item = (RunId, &Cell)> {
+        self.rows.iter().flat_map(|row| &row.cells).filter_map(|cell| Some((cell.single()?, cell)))
+    }
+}
+
+impl Reports {
+    /// Holds the cells against a base run: the one asked for, else the one with the highest IA.
+    pub(super) async fn hold_against(&self, comparison: &mut Comparison, base: Option<RunId>) -> Result<()> {
+        let best = || {
+            let defined = comparison.single().filter(|(_, cell)| cell.figures.ia.value.is_some());
+            // Of equals the first one, as in the table.
+            let best = defined.reduce(|best, next| match next.1.figures.ia.value > best.1.figures.ia.value {
+                true => next,
+                false => best,
+            });
+            best.map(|(run, _)| run)
+        };
+        let Some(base) = base.or_else(best) else { return Ok(()) };
+        let row = self.succeeded(base).await?;
+        if row.dataset != comparison.dataset.name {
+            return Err(Error::Invalid(format!(
+                "base: run {base} is of the data set “{}”, not of “{}”; only runs on the same test images are compared",
+                row.dataset, comparison.dataset.name
+            )));
+        }
+        if row.spec.own_rule().is_none() {
+            return Err(Error::Invalid(format!(
+                "base: run {base} is coarse-only and has no indices; name a run with fine labels"
+            )));
+        }
+        let others: Vec<RunId> = comparison.single().map(|(run, _)| run).filter(|run| *run != base).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let paired = self.paired(base, &others).await?;
+        let adjusted = holm(&paired.iter().map(|paired| paired.ftct.test.p).collect::<Vec<_>>());
+        let mut differences: BTreeMap<RunId, Difference> = others
+            .into_iter()
+            .zip(paired.into_iter().zip(adjusted))
+            .map(|(run, (Paired { differences: figures, ftct, .. }, p_adjusted))| {
+                (run, Difference { figures, ftct, p_adjusted })
+            })
+            .collect();
+        for cell in comparison.rows.iter_mut().flat_map(|row| &mut row.cells) {
+            cell.difference = cell.single().and_then(|run| differences.remove(&run));
+        }
+        comparison.base = Some(base);
+        Ok(())
+    }
+
+    /// Runs held against a base run, all under their own rules. What two runs are to each other never changes, and is kept.
+    async fn paired(&self, base: RunId, others: &[RunId]) -> Result<Vec<Paired>> {
+        let key = |run: &RunId| format!("{base} {run}");
+        let mut missing = Vec::new();
+        for run in others.iter().filter(|run| self.paired.get(&key(run)).is_none()) {
+            missing.push((*run, self.own_judgements(*run).await?));
+        }
+        if !missing.is_empty() {
+            let under_base = self.own_judgements(base).await?;
+            let found = super::blocking(move || {
+                let pair =
+                    |(run, judgements): &(RunId, Arc<Judgements>)| Some((*run, Paired::of(&under_base, judgements)?));
+                missing.par_iter().filter_map(pair).collect::<Vec<_>>()
+            })
+            .await?;
+            found.into_iter().for_each(|(run, paired)| self.paired.put(key(&run), paired));
+        }
+        let found = others.iter().map(|run| self.paired.get(&key(run))).collect::<Option<Vec<_>>>();
+        found
+            .ok_or_else(|| Error::internal("runs were not held against each other", format!("base {base}, {others:?}")))
+    }
+
+    async fn own_judgements(&self, run: RunId) -> Result<Arc<Judgements>> {
+        let row = self.store.run(run).await?;
+        let rule = row.spec.own_rule();
+        self.judgements(&row, Split::Test, rule).await
     }
 }
 
@@ -144,7 +248,16 @@ impl Cell {
                 _ => None,
             },
             figures: Figures::of_group(&tests),
+            difference: None,
             groups: choices(groups, chosen),
+        }
+    }
+
+    /// The run of a cell that is no group.
+    pub fn single(&self) -> Option<RunId> {
+        match self.runs.as_slice() {
+            [run] => Some(*run),
+            _ => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The images of a data set, and what its runs made of each.
 
-use std::{cmp::Ordering, collections::HashSet, fmt, ops::RangeInclusive, sync::Arc};
+use std::{cmp::Ordering, collections::HashSet, ops::RangeInclusive, sync::Arc};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use super::{
     Reports,
     outcomes::{OutcomeUnder, coarse, fine},
     reports::{cursor, limit},
+    sort::{Column, Sort, first_of},
 };
 use crate::{
     domain::{CoarseId, FineId, ImageId, Judgements, Outcome, RunId, RunStatus, Split},
@@ -48,7 +49,7 @@ pub struct DatasetImagesQuery {
     /// Images for which at most so many are.
     pub max_right: Option<usize>,
     /// `image` (the default) or `right`, with `-` in front for the largest first.
-    pub sort: Option<DatasetSort>,
+    pub sort: Option<Sort<DatasetColumn>>,
     /// Where to go on.
     pub cursor: Option<String>,
     /// At most this many, 1 to 500; 50 by default.
@@ -65,14 +66,14 @@ pub enum Agreement {
     Differ,
 }
 
-/// In which order images of a data set come; equal ones in the order of their ids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct DatasetSort {
-    /// By the number of runs that are right for the right reasons, instead of the image's id.
-    pub by_right: bool,
-    /// The largest first.
-    pub descending: bool,
+/// What images of a data set are sorted by; equal ones are in the order of their ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DatasetColumn {
+    /// The id in the annotations.
+    #[default]
+    Image,
+    /// The number of shown runs that are right for the right reasons.
+    Right,
 }
 
 /// `GET /api/v1/datasets/{name}/images`: a page of a data set's images.
@@ -142,7 +143,7 @@ struct Selection {
     right: RangeInclusive<usize>,
     agreement: Option<Agreement>,
     among: Option<HashSet<ImageId>>,
-    sort: DatasetSort,
+    sort: Sort<DatasetColumn>,
 }
 
 impl Reports {
@@ -259,17 +260,9 @@ impl Selection {
             None => None,
         };
         let all = 0..self.truths.images.len();
-        let mut rows: Vec<usize> = all.into_par_iter().filter(|row| self.fits(*row)).collect();
+        let rows: Vec<usize> = all.into_par_iter().filter(|row| self.fits(*row)).collect();
         let total = rows.len() as u64;
-        if let Some(after) = after {
-            rows.retain(|row| self.order(*row, after).is_gt());
-        }
-        let more = rows.len() > limit;
-        if more {
-            rows.select_nth_unstable_by(limit, |a, b| self.order(*a, *b));
-            rows.truncate(limit);
-        }
-        rows.sort_unstable_by(|a, b| self.order(*a, *b));
+        let (rows, more) = first_of(rows, after, limit, |a, b| self.order(*a, *b));
         Ok((rows, more, total))
     }
 
@@ -297,35 +290,21 @@ impl Selection {
     }
 
     fn order(&self, a: usize, b: usize) -> Ordering {
-        let ascending = if self.sort.by_right { self.right(a).cmp(&self.right(b)) } else { a.cmp(&b) };
+        let ascending = match self.sort.by {
+            DatasetColumn::Image => a.cmp(&b),
+            DatasetColumn::Right => self.right(a).cmp(&self.right(b)),
+        };
         if self.sort.descending { ascending.reverse() } else { ascending }.then(a.cmp(&b))
     }
 }
 
-/// As it is parsed.
-impl fmt::Display for DatasetSort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, name) = (if self.descending { "-" } else { "" }, if self.by_right { "right" } else { "image" });
-        write!(f, "{sign}{name}")
-    }
-}
+impl Column for DatasetColumn {
+    const ALL: &'static [Self] = &[Self::Image, Self::Right];
 
-impl From<DatasetSort> for String {
-    fn from(sort: DatasetSort) -> Self {
-        sort.to_string()
-    }
-}
-
-impl TryFrom<String> for DatasetSort {
-    type Error = String;
-    fn try_from(text: String) -> std::result::Result<Self, String> {
-        let (name, descending) = text.strip_prefix('-').map_or((text.as_str(), false), |name| (name, true));
-        match name {
-            "image" => Ok(Self { by_right: false, descending }),
-            "right" => Ok(Self { by_right: true, descending }),
-            _ => {
-                Err(format!("sort: “{text}” is none; they are image and right, with - in front for the largest first"))
-            }
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Right => "right",
         }
     }
 }

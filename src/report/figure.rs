@@ -1,10 +1,13 @@
 //! One figure with what is known of its uncertainty.
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     analysis::{Estimate, Interval, bootstrap_if1, wilson},
     domain::{Counts, Indices, Tally, ratio},
+    recent::Recent,
 };
 
 /// The same counts always get the same interval.
@@ -27,6 +30,17 @@ pub struct Figure {
     /// Bootstrap resamples left out because the figure was undefined in them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropped: usize,
+}
+
+/// Drawn once for the same counts: it is the one figure of a run that takes milliseconds.
+fn interval_of_if1(counts: Counts) -> Option<Interval> {
+    static KNOWN: LazyLock<Recent<Option<Interval>>> = LazyLock::new(|| Recent::new(4096));
+    let key = format!("{counts:?}");
+    KNOWN.get(&key).unwrap_or_else(|| {
+        let interval = bootstrap_if1(counts, BOOTSTRAP_SEED);
+        KNOWN.put(key, interval);
+        interval
+    })
 }
 
 fn is_zero(count: &usize) -> bool {
@@ -89,6 +103,18 @@ impl Figure {
 }
 
 impl Figures {
+    /// Each with its name, in the order in which they are shown.
+    pub fn named(&self) -> [(&'static str, Figure); 6] {
+        [
+            ("IA", self.ia),
+            ("IP", self.ip),
+            ("IR", self.ir),
+            ("IF1", self.if1),
+            ("Coarse accuracy", self.coarse_accuracy),
+            ("Fine exact match", self.fine_exact_match),
+        ]
+    }
+
     /// The figures of one run with their intervals.
     pub fn of_run(test: Tally) -> Self {
         let coarse_accuracy = Figure::proportion(test.coarse_correct, test.images);
@@ -98,7 +124,7 @@ impl Figures {
             ia: Figure::proportion(ftct, counts.total()),
             ip: Figure::proportion(ftct, ftct + ftcf),
             ir: Figure::proportion(ftct, ftct + ffct),
-            if1: Figure::of(counts.indices().if1, bootstrap_if1(counts, BOOTSTRAP_SEED)),
+            if1: Figure::of(counts.indices().if1, interval_of_if1(counts)),
             coarse_accuracy,
             fine_exact_match: Figure::proportion(ftct + ftcf, counts.total()),
         }

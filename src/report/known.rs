@@ -6,7 +6,7 @@ use super::Reports;
 use crate::{
     domain::RunId,
     error::Result,
-    store::{Clock, RunFilter, RunRow},
+    store::{Change, Clock, RunRow},
 };
 
 /// By number.
@@ -37,17 +37,22 @@ impl Reports {
             return Ok(known.runs.clone());
         }
         // What changes while this is read is read again the next time.
-        let changes = match until {
-            Some(until) => self.store.changes(until, None, u32::MAX).await?,
-            None => Vec::new(),
+        let mut deleted = Vec::new();
+        let changed = match until {
+            None => {
+                known.runs = Runs::default();
+                self.store.all_runs().await?
+            }
+            Some(until) => {
+                let changes = self.store.changes(until, None, u32::MAX).await?;
+                let (gone, there): (Vec<Change>, Vec<Change>) = changes.into_iter().partition(|change| change.deleted);
+                deleted = gone;
+                self.store.runs(&there.iter().map(|change| change.run).collect::<Vec<_>>()).await?
+            }
         };
-        let changed = self.store.runs(&RunFilter { changed_after: until, ..RunFilter::default() }).await?;
-        if until.is_none() {
-            known.runs = Runs::default();
-        }
         let runs = Arc::make_mut(&mut known.runs);
-        for deleted in changes.iter().filter(|change| change.deleted) {
-            runs.remove(&deleted.run);
+        for change in deleted {
+            runs.remove(&change.run);
         }
         runs.extend(changed.into_iter().map(|run| (run.id, Arc::new(run))));
         known.clock = Some(clock);

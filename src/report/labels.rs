@@ -4,18 +4,22 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Figure, Reports, RuleQuery, RunBrief, evidence::Evidence, reports::brief, rule::rule_words};
+use super::{
+    ClassFigures, Figure, Reports, RuleQuery, RunBrief, class::ranked_by, evidence::Evidence, reports::brief,
+    rule::rule_words,
+};
 use crate::{
     analysis::{
-        LabelCounts, Precisions, Ranking, average_precisions, interval::RESAMPLES, label_counts, ranking::mean,
+        Estimate, LabelCounts, Precisions, Ranking, affordable_resamples, average_precisions, label_counts,
+        ranking::mean,
     },
-    domain::{DecisionRule, FineId, RunId, Split, decision::softmax},
+    domain::{DecisionRule, FineId, RunId, Split},
     error::{Error, Result},
-    exchange::{FineScores, ScoreActivation},
+    exchange::FineScores,
 };
 
 /// The same run always gets the same intervals.
-const BOOTSTRAP_SEED: u64 = 0;
+pub(super) const BOOTSTRAP_SEED: u64 = 0;
 
 /// A [`RuleQuery`] and `sort=`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -69,7 +73,7 @@ pub struct LabelsReport {
     pub rule_words: String,
     /// How many test images.
     pub images: u64,
-    /// Resamples of the bootstrap, which draws images for all labels together.
+    /// Resamples of the bootstrap, which draws images for all labels together; 0 where the data set is too large for it.
     pub resamples: usize,
     /// How many labels have images: the means are over them.
     pub supported: usize,
@@ -83,7 +87,7 @@ pub struct LabelsReport {
     pub labels: Vec<LabelFigures>,
 }
 
-/// Figures over all labels with images.
+/// Figures over all labels, or categories, with images.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct LabelMeans {
     /// Average precision; its macro mean is known as mAP.
@@ -103,20 +107,9 @@ pub struct LabelFigures {
     pub name: String,
     /// The category it belongs to; `None` for a public label.
     pub category: Option<String>,
-    /// Images that truly have it.
-    pub support: u64,
-    /// Images that are said to have it.
-    pub predicted: u64,
-    /// Images that are said to have it, and do.
-    pub correct: u64,
-    /// Average precision over the images by its probability, percentile bootstrap.
-    pub average_precision: Figure,
-    /// correct / predicted, Wilson interval.
-    pub precision: Figure,
-    /// correct / support, Wilson interval.
-    pub recall: Figure,
-    /// Harmonic mean of precision and recall.
-    pub f1: Option<f64>,
+    /// Its figures.
+    #[serde(flatten)]
+    pub figures: ClassFigures,
 }
 
 impl Reports {
@@ -132,21 +125,14 @@ impl Reports {
         let counts = label_counts(&evidence.decide(Some(rule)), evidence.truths(), taxonomy.fine().len());
         let precisions = self.precisions(id, evidence.clone()).await?;
 
-        let figures = taxonomy.fine().iter().zip(&counts).zip(&precisions.each).map(|((label, counts), precision)| {
-            let LabelCounts { support, predicted, correct } = *counts;
-            LabelFigures {
+        let each = taxonomy.fine().iter().zip(&counts).zip(&precisions.each);
+        let mut labels: Vec<LabelFigures> = each
+            .map(|((label, counts), precision)| LabelFigures {
                 name: label.name.clone(),
                 category: label.parent.map(|parent| taxonomy.coarse_name(parent).to_owned()),
-                support,
-                predicted,
-                correct,
-                average_precision: (*precision).into(),
-                precision: Figure::proportion(correct, predicted),
-                recall: Figure::proportion(correct, support),
-                f1: counts.f1(),
-            }
-        });
-        let mut labels: Vec<LabelFigures> = figures.collect();
+                figures: ClassFigures::of(*counts, (*precision).into()),
+            })
+            .collect();
         if let Some(sort) = query.sort {
             labels.sort_by(|a, b| sort.order(a, b));
         }
@@ -157,15 +143,10 @@ impl Reports {
             rule,
             rule_words: rule_words(rule),
             images: evidence.scores.len() as u64,
-            resamples: RESAMPLES,
+            resamples: affordable_resamples(evidence.scores.len(), counts.len()),
             supported: supported().count(),
             never_predicted: supported().filter(|counts| counts.predicted == 0).count(),
-            macro_mean: LabelMeans {
-                average_precision: precisions.mean.into(),
-                precision: mean(supported().map(LabelCounts::precision)),
-                recall: mean(supported().map(LabelCounts::recall)),
-                f1: mean(supported().map(LabelCounts::f1)),
-            },
+            macro_mean: LabelMeans::over(supported(), precisions.mean),
             micro_mean: LabelMeans {
                 average_precision: precisions.pooled.into(),
                 precision: all.precision(),
@@ -176,46 +157,57 @@ impl Reports {
         })
     }
 
-    /// Average precisions depend on a run's scores alone, and are kept: sorting and another rule cost nothing.
     async fn precisions(&self, run: RunId, evidence: Arc<Evidence>) -> Result<Arc<Precisions>> {
-        let key = run.to_string();
+        self.kept_precisions(run.to_string(), evidence, |evidence| {
+            evidence.scores.fine.as_ref().map(|fine| rank(fine, evidence))
+        })
+        .await
+    }
+
+    /// Average precisions depend on a run's scores alone, and are kept: sorting and another rule cost nothing. `key`: of the
+    /// run and what is ranked.
+    pub(super) async fn kept_precisions(
+        &self,
+        key: String,
+        evidence: Arc<Evidence>,
+        rank: impl FnOnce(&Evidence) -> Option<Precisions> + Send + 'static,
+    ) -> Result<Arc<Precisions>> {
         if let Some(known) = self.precisions.get(&key) {
             return Ok(known);
         }
-        let precisions =
-            tokio::task::spawn_blocking(move || evidence.scores.fine.as_ref().map(|fine| rank(fine, &evidence)))
-                .await
-                .map_err(|error| Error::internal("labels were not ranked", error))?
-                .ok_or_else(|| {
-                    Error::internal("a run with a decision rule has no fine scores", format!("run {run}"))
-                })?;
+        let precisions = super::blocking(move || rank(&evidence))
+            .await?
+            .ok_or_else(|| Error::internal("a run with a decision rule has no fine scores", key.clone()))?;
         let precisions = Arc::new(precisions);
         self.precisions.put(key, precisions.clone());
         Ok(precisions)
     }
 }
 
-/// Ranks images by each label's probability. A sigmoid's rises with the logit, which keeps apart what the probability would
-/// round to 1; a softmax's logits mean something within one image alone.
+impl LabelMeans {
+    /// Of labels or categories that have images, each counting the same.
+    pub(super) fn over(counts: impl Iterator<Item = LabelCounts> + Clone, average_precision: Estimate) -> Self {
+        Self {
+            average_precision: average_precision.into(),
+            precision: mean(counts.clone().map(LabelCounts::precision)),
+            recall: mean(counts.clone().map(LabelCounts::recall)),
+            f1: mean(counts.map(LabelCounts::f1)),
+        }
+    }
+}
+
 fn rank(fine: &FineScores, evidence: &Evidence) -> Precisions {
-    let rows: Vec<Vec<f64>> = fine
-        .logits
-        .chunks_exact(fine.fine_count)
-        .map(|logits| match fine.activation {
-            ScoreActivation::Softmax => softmax(logits),
-            ScoreActivation::Sigmoid => logits.iter().copied().map(f64::from).collect(),
-        })
-        .collect();
     let labels: Vec<FineId> = (0u16..).map(FineId).take(fine.fine_count).collect();
-    let items = |label: &FineId| {
-        let label = *label;
-        let images = rows.iter().zip(evidence.truths()).enumerate();
-        images.map(move |(image, (row, truth))| (row[label.index()], image, truth.fine.contains(label)))
+    let columns = ranked_by(fine, &labels);
+    let items = |label: FineId| {
+        let images = columns[label.index()].iter().zip(evidence.truths()).enumerate();
+        images.map(move |(image, (score, truth))| (*score, image, truth.fine.contains(label)))
     };
-    let rankings: Vec<Ranking> = labels.iter().map(|label| Ranking::of(items(label))).collect();
-    let supported = labels.iter().filter(|label| items(label).any(|(.., positive)| positive));
-    let pooled = Ranking::of(supported.flat_map(items));
-    average_precisions(&rankings, &pooled, rows.len(), RESAMPLES, BOOTSTRAP_SEED)
+    let rankings: Vec<Ranking> = labels.iter().map(|label| Ranking::of(items(*label))).collect();
+    let supported = labels.iter().filter(|label| items(**label).any(|(.., positive)| positive));
+    let pooled = Ranking::of(supported.flat_map(|label| items(*label)));
+    let images = evidence.scores.len();
+    average_precisions(&rankings, &pooled, images, affordable_resamples(images, labels.len()), BOOTSTRAP_SEED)
 }
 
 impl LabelSort {
@@ -228,11 +220,11 @@ impl LabelSort {
         match self.by {
             LabelColumn::Name if self.descending => b.name.cmp(&a.name),
             LabelColumn::Name => a.name.cmp(&b.name),
-            LabelColumn::Support => number(|label| Some(label.support as f64)),
-            LabelColumn::AveragePrecision => number(|label| label.average_precision.value),
-            LabelColumn::Precision => number(|label| label.precision.value),
-            LabelColumn::Recall => number(|label| label.recall.value),
-            LabelColumn::F1 => number(|label| label.f1),
+            LabelColumn::Support => number(|label| Some(label.figures.support as f64)),
+            LabelColumn::AveragePrecision => number(|label| label.figures.average_precision.value),
+            LabelColumn::Precision => number(|label| label.figures.precision.value),
+            LabelColumn::Recall => number(|label| label.figures.recall.value),
+            LabelColumn::F1 => number(|label| label.figures.f1),
         }
     }
 }

@@ -3,7 +3,11 @@
 //!
 //! No SQL and no candle: everything comes from the store's rows and score files.
 
+mod bottleneck;
+mod categories;
+mod category;
 mod changes;
+mod class;
 mod comparison;
 mod curves;
 mod dataset;
@@ -11,7 +15,9 @@ mod dataset_images;
 mod disk;
 mod evidence;
 mod figure;
+mod head_weights;
 mod known;
+mod label;
 mod labels;
 mod outcomes;
 mod paper;
@@ -19,27 +25,37 @@ mod prediction;
 mod reports;
 mod rule;
 mod run;
+mod sort;
 mod sweep;
 mod transitions;
 
+pub use bottleneck::{
+    BottleneckQuery, BottleneckReport, CompletenessReport, ConsistencyReport, InterventionReport, LookupReport,
+};
+pub use categories::{CategoriesReport, CategoryFigures};
+pub use category::{CategoryEvidence, CategoryReport, ConfusedCategory, LabelEvidence, MeanContribution};
 pub use changes::{Changed, Position};
-pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice};
+pub use class::{CalibrationBin, CalibrationReport, ClassFigures, PrecisionRecall, WrongImage};
+pub use comparison::{Cell, CoarseOnly, Comparison, ComparisonRow, Difference, GroupChoice};
 pub use curves::{Along, Curve, CurvePoint, CurvesQuery, CurvesReport, MAX_CURVES, Measure};
 pub use dataset::{CategoryCount, DatasetBrief, DatasetReport, FunnelReport, LabelCount};
 pub use dataset_images::{
-    Agreement as RunAgreement, DatasetImage, DatasetImages, DatasetImagesQuery, DatasetSort, ShownRun,
+    Agreement as RunAgreement, DatasetColumn, DatasetImage, DatasetImages, DatasetImagesQuery, ShownRun,
 };
 pub use disk::bytes_words;
 pub use figure::{Figure, Figures};
+pub use head_weights::{CategoryWeights, HeadWeights, LabelWeight, LabelWeights};
+pub use label::{CompanionLabel, CompanionList, LabelReport};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
 pub use outcomes::{
-    ImageColumn, ImageReport, ImageSort, MissedLabel, OutcomeItem, OutcomePage, OutcomeQuery, OutcomeUnder, ScoredLabel,
+    ImageColumn, ImageReport, MissedLabel, OutcomeItem, OutcomePage, OutcomeQuery, OutcomeUnder, ScoredLabel,
 };
 pub use paper::{PaperRow, PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
 pub use reports::{IndicesQuery, Reports, RunQuery};
 pub use rule::{RuleQuery, rule_words};
 pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults, SubmittedRun};
+pub use sort::{Column, Sort};
 pub use sweep::{SweepBrief, SweepCounts, SweepDetail, SweepItem, SweepLink, SweepMember, SweepQuery, SweepReport};
 pub use transitions::{ComparedRun, PairedTest, TransitionsQuery, TransitionsReport};
 

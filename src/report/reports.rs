@@ -11,10 +11,10 @@ use tokio::sync::Mutex;
 
 use super::{
     Attempt, Comparison, DatasetBrief, DatasetReport, Listing, RunBrief, RunReport, RunResults, evidence::Evidence,
-    known::Known, rule::RuleQuery, run::IndicesReport,
+    known::Known, rule::RuleQuery, run::IndicesReport, transitions::Paired,
 };
 use crate::{
-    analysis::{Columns, Precisions},
+    analysis::{Columns, Interventions, Precisions},
     domain::{Judgements, RunId, RunStatus, Split, Tally},
     error::{Error, Result},
     recent::Recent,
@@ -27,10 +27,14 @@ const CACHED_EVIDENCE: usize = 1 << 30;
 const CACHED_COLUMNS: usize = 64;
 /// How many runs' judgements are kept in memory, each under one rule: a byte for each image.
 const CACHED_JUDGEMENTS: usize = 512;
+/// How many pairs of runs are kept in memory: some hundred bytes each.
+const CACHED_PAIRS: usize = 4096;
 /// Of how many splits of data sets the truths are kept in memory.
 const CACHED_TRUTHS: usize = 8;
-/// How many runs' average precisions are kept in memory: some kilobytes each.
-const CACHED_PRECISIONS: usize = 64;
+/// How many times average precisions are kept in memory, of a run's labels, its categories, or one label: some kilobytes.
+const CACHED_PRECISIONS: usize = 512;
+/// How many runs' interventions are kept in memory: a kilobyte or two each.
+const CACHED_INTERVENTIONS: usize = 64;
 
 /// Answers every question of pages and API from the store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,10 +46,14 @@ pub struct Reports {
     pub(super) columns: Recent<Arc<Columns>>,
     /// By run, split and rule.
     pub(super) judgements: Recent<Arc<Judgements>>,
+    /// By base run and run, each under its own rule.
+    pub(super) paired: Recent<Paired>,
     /// By data set and split.
     pub(super) truths: Recent<Arc<Truths>>,
-    /// Average precisions by the run, whose scores never change.
+    /// Average precisions by the run, whose scores never change, and what is ranked.
     pub(super) precisions: Recent<Arc<Precisions>>,
+    /// By the run.
+    pub(super) interventions: Recent<Arc<Interventions>>,
 }
 
 /// Which runs to list.
@@ -85,14 +93,22 @@ impl Reports {
             evidence: Recent::weighing(CACHED_EVIDENCE, |evidence: &Arc<Evidence>| evidence.bytes()),
             columns: Recent::new(CACHED_COLUMNS),
             judgements: Recent::new(CACHED_JUDGEMENTS),
+            paired: Recent::new(CACHED_PAIRS),
             truths: Recent::new(CACHED_TRUTHS),
             precisions: Recent::new(CACHED_PRECISIONS),
+            interventions: Recent::new(CACHED_INTERVENTIONS),
         }
     }
 
     /// The comparison of a data set's runs; `None` where there is no data set at all. Without a name: the data set of the
-    /// newest run, else the newest data set. Each of `picks` chooses its group for its cell instead of the newest one.
-    pub async fn comparison(&self, dataset: Option<&str>, picks: &[RunId]) -> Result<Option<Comparison>> {
+    /// newest run, else the newest data set. Each of `picks` chooses its group for its cell instead of the newest one; `base` is
+    /// the run that the others are held against, by default the one with the highest IA.
+    pub async fn comparison(
+        &self,
+        dataset: Option<&str>,
+        picks: &[RunId],
+        base: Option<RunId>,
+    ) -> Result<Option<Comparison>> {
         let current = match dataset {
             Some(name) => Some(name.to_owned()),
             None => self.store.current_dataset().await?,
@@ -101,7 +117,9 @@ impl Reports {
         let dataset = self.store.dataset(&name).await?;
         let datasets = self.store.datasets().await?.into_iter().map(|row| row.name).collect();
         let runs = self.runs_that(|run| run.dataset == name).await?;
-        Ok(Some(Comparison::of(&dataset, datasets, &runs, picks)))
+        let mut comparison = Comparison::of(&dataset, datasets, &runs, picks);
+        self.hold_against(&mut comparison, base).await?;
+        Ok(Some(comparison))
     }
 
     /// Runs, newest first.
@@ -189,8 +207,8 @@ impl Reports {
     /// One data set in full.
     pub async fn dataset(&self, name: &str) -> Result<DatasetReport> {
         let row = self.store.dataset(name).await?;
-        let tallies = self.store.label_tallies(row.id).await?;
-        Ok(DatasetReport::of(&row, &tallies))
+        let (train, test) = (self.truths(&row, Split::Train).await?, self.truths(&row, Split::Test).await?);
+        Ok(DatasetReport::of(&row, &train, &test))
     }
 
     pub(super) async fn succeeded(&self, id: RunId) -> Result<RunRow> {

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     domain::{DecisionRule, RunSpec, Threshold, TopK},
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// `rule=top-k|threshold&k=&threshold=`: any rule on any run's fine scores; by default the run's own.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleQuery {
     /// `top-k` or `threshold`.

@@ -4,24 +4,26 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Figure, Figures, Reports, RuleQuery, RunBrief, RunResults, evidence::Evidence, reports::brief};
+use super::{Figure, Figures, Reports, RuleQuery, RunBrief, RunResults, reports::brief};
 use crate::{
-    analysis::{Agreement, Decision, McNemar, Transitions, interval::RESAMPLES, tally},
-    domain::{DatasetId, DecisionRule, Outcome, RunId, RunStatus, Split},
+    analysis::{Agreement, McNemar, Transitions, interval::RESAMPLES},
+    domain::{DatasetId, DecisionRule, Judgements, Outcome, RunId, RunStatus, Split},
     error::{Error, Result},
     store::RunRow,
 };
 
+/// Runs that a page offers to choose from, beside those that are chosen.
+const CHOICES: usize = 200;
 /// The same pair of runs always gets the same intervals.
 const BOOTSTRAP_SEED: u64 = 0;
 
-/// `a=ID&b=ID` and a [`RuleQuery`] for both.
-#[derive(Clone, Debug, Deserialize)]
+/// `a=ID&b=ID`, a [`RuleQuery`] for both, and one for each, which goes before it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransitionsQuery {
     /// Run A, from which differences count.
     pub a: RunId,
-    /// Run B.
+    /// Run B; it may be run A under another rule.
     pub b: RunId,
     /// `top-k` or `threshold`; by default each run's own rule.
     pub rule: Option<String>,
@@ -29,6 +31,30 @@ pub struct TransitionsQuery {
     pub k: Option<u16>,
     /// θ; by default each run's.
     pub threshold: Option<f64>,
+    /// `rule` of run A alone.
+    pub rule_a: Option<String>,
+    /// `k` of run A alone.
+    pub k_a: Option<u16>,
+    /// `threshold` of run A alone.
+    pub threshold_a: Option<f64>,
+    /// `rule` of run B alone.
+    pub rule_b: Option<String>,
+    /// `k` of run B alone.
+    pub k_b: Option<u16>,
+    /// `threshold` of run B alone.
+    pub threshold_b: Option<f64>,
+}
+
+impl TransitionsQuery {
+    /// What is asked for run A and for run B.
+    pub fn rules(&self) -> [RuleQuery; 2] {
+        let common = RuleQuery { rule: self.rule.clone(), k: self.k, threshold: self.threshold };
+        let own = [
+            RuleQuery { rule: self.rule_a.clone(), k: self.k_a, threshold: self.threshold_a },
+            RuleQuery { rule: self.rule_b.clone(), k: self.k_b, threshold: self.threshold_b },
+        ];
+        own.map(|own| if own == RuleQuery::default() { common.clone() } else { own })
+    }
 }
 
 /// `GET /api/v1/transitions`: two runs on the same test images.
@@ -73,19 +99,27 @@ pub struct PairedTest {
     pub test: McNemar,
 }
 
-/// A run, its decisions, and the rule they follow.
+/// A run, the rule that it is looked at under, and what was right by it.
 struct Side {
     run: RunRow,
     rule: Option<DecisionRule>,
-    evidence: Arc<Evidence>,
+    judgements: Arc<Judgements>,
+}
+
+/// Two runs with fine labels on the same images.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Paired {
+    /// Images by outcome under A and B.
+    pub transitions: Transitions,
+    /// Figures of B minus those of A.
+    pub differences: Figures,
+    /// FTCT under A and B.
+    pub ftct: PairedTest,
 }
 
 impl Reports {
     /// Two runs on the same test images, under each one's own rule or another.
     pub async fn transitions(&self, query: &TransitionsQuery) -> Result<TransitionsReport> {
-        if query.a == query.b {
-            return Err(Error::Invalid(format!("b: it is run {} as well; name another run", query.b)));
-        }
         let (a, b) = (self.succeeded(query.a).await?, self.succeeded(query.b).await?);
         let of = [self.store.dataset(&a.dataset).await?, self.store.dataset(&b.dataset).await?];
         if of[0].fingerprint != of[1].fingerprint {
@@ -94,63 +128,83 @@ impl Reports {
                 a.id, a.dataset, b.id, b.dataset
             )));
         }
-        let (a, b) = (self.side(a, query).await?, self.side(b, query).await?);
-        tokio::task::spawn_blocking(move || report(a, b))
-            .await
-            .map_err(|error| Error::internal("two runs were not compared", error))
+        let [rule_a, rule_b] = query.rules();
+        let (a, b) = (self.side(a, rule_a).await?, self.side(b, rule_b).await?);
+        if a.run.id == b.run.id && a.rule == b.rule {
+            return Err(Error::Invalid(format!(
+                "b: it is run {} as well, under the same rule; name another run, or another rule by rule_a, rule_b",
+                query.b
+            )));
+        }
+        super::blocking(move || report(a, b)).await
     }
 
-    async fn side(&self, run: RunRow, query: &TransitionsQuery) -> Result<Side> {
-        let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
-        Ok(Side { rule, evidence: self.evidence(run.id, Split::Test).await?, run })
+    async fn side(&self, run: RunRow, rule: RuleQuery) -> Result<Side> {
+        let rule = rule.resolve(&run.spec)?;
+        Ok(Side { judgements: self.judgements(&run, Split::Test, rule).await?, rule, run })
     }
 
     /// Succeeded runs whose test set is that of `run`, newest first; itself among them.
-    pub async fn comparable(&self, run: &RunBrief) -> Result<Vec<RunBrief>> {
+    pub(super) async fn comparable(&self, run: &RunBrief) -> Result<Vec<Arc<RunRow>>> {
         let fingerprint = self.store.dataset(&run.dataset).await?.fingerprint;
         let same = self.store.datasets().await?.into_iter().filter(|other| other.fingerprint == fingerprint);
         let same: BTreeSet<DatasetId> = same.map(|dataset| dataset.id).collect();
-        let fits = |run: &RunRow| run.status == RunStatus::Succeeded && same.contains(&run.dataset_id);
-        Ok(self.runs_that(fits).await?.into_iter().map(brief).collect())
+        self.runs_that(|run| run.status == RunStatus::Succeeded && same.contains(&run.dataset_id)).await
+    }
+
+    /// The runs that can be chosen to be held against `run`: the newest comparable ones, and those that are `named` already.
+    pub async fn choices(&self, run: &RunBrief, named: &[RunId]) -> Result<Vec<RunBrief>> {
+        let comparable = self.comparable(run).await?.into_iter().enumerate();
+        let offered = comparable.filter(|(rank, other)| *rank < CHOICES || named.contains(&other.id));
+        Ok(offered.map(|(_, other)| brief(other)).collect())
     }
 }
 
 fn report(a: Side, b: Side) -> TransitionsReport {
-    let (under_a, under_b) = (a.evidence.decide(a.rule), b.evidence.decide(b.rule));
-    let pairs = || under_a.iter().zip(&under_b);
-    let category = Agreement::from_iter(pairs().map(|(a, b)| (a.coarse_correct, b.coarse_correct)));
-    let outcomes: Option<Vec<_>> = pairs().map(|(a, b)| a.outcome().zip(b.outcome())).collect();
-    let transitions = outcomes.as_ref().map(|outcomes| outcomes.iter().copied().collect::<Transitions>());
-    let differences = match transitions {
-        Some(transitions) => {
-            let [ia, ip, ir, if1, coarse_accuracy, fine_exact_match] =
-                transitions.differences(BOOTSTRAP_SEED).map(Figure::from);
-            Figures { ia, ip, ir, if1, coarse_accuracy, fine_exact_match }
-        }
-        None => Figures { coarse_accuracy: category.difference(BOOTSTRAP_SEED).into(), ..Figures::default() },
-    };
-    let right = |outcome| outcome == Outcome::Ftct;
-    let ftct = outcomes.map(|outcomes| outcomes.into_iter().map(|(a, b)| (right(a), right(b))).collect());
+    let (under_a, under_b) = (&a.judgements, &b.judgements);
+    let category =
+        Agreement::from_iter((0..under_a.len()).map(|row| (under_a.coarse_correct(row), under_b.coarse_correct(row))));
+    let paired = Paired::of(under_a, under_b);
     TransitionsReport {
         images: under_a.len() as u64,
-        outcomes: transitions.map(|table| Outcome::ALL.map(|a| Outcome::ALL.map(|b| table.get(a, b)))),
-        differences,
-        ftct: ftct.map(PairedTest::of),
+        outcomes: paired.map(|paired| Outcome::ALL.map(|a| Outcome::ALL.map(|b| paired.transitions.get(a, b)))),
+        differences: paired.map_or_else(
+            || Figures { coarse_accuracy: category.difference(BOOTSTRAP_SEED).into(), ..Figures::default() },
+            |paired| paired.differences,
+        ),
+        ftct: paired.map(|paired| paired.ftct),
         category: PairedTest::of(category),
         resamples: RESAMPLES,
-        a: ComparedRun::of(a, &under_a),
-        b: ComparedRun::of(b, &under_b),
+        a: ComparedRun::of(a),
+        b: ComparedRun::of(b),
+    }
+}
+
+impl Paired {
+    /// `None` where one of the two decides no fine labels.
+    pub fn of(a: &Judgements, b: &Judgements) -> Option<Self> {
+        let outcomes = || Some(a.outcomes()?.zip(b.outcomes()?));
+        let transitions: Transitions = outcomes()?.collect();
+        let [ia, ip, ir, if1, coarse_accuracy, fine_exact_match] =
+            transitions.differences(BOOTSTRAP_SEED).map(Figure::from);
+        let right = |outcome| outcome == Outcome::Ftct;
+        let ftct: Agreement = outcomes()?.map(|(a, b)| (right(a), right(b))).collect();
+        Some(Self {
+            transitions,
+            differences: Figures { ia, ip, ir, if1, coarse_accuracy, fine_exact_match },
+            ftct: PairedTest::of(ftct),
+        })
     }
 }
 
 impl ComparedRun {
-    fn of(side: Side, decisions: &[Decision]) -> Self {
-        Self { results: RunResults::of(tally(decisions, side.rule), side.rule), run: brief(side.run) }
+    fn of(side: Side) -> Self {
+        Self { results: RunResults::of(side.judgements.tally(), side.rule), run: brief(side.run) }
     }
 }
 
 impl PairedTest {
-    fn of(images: Agreement) -> Self {
+    pub(super) fn of(images: Agreement) -> Self {
         Self { images, test: images.mcnemar() }
     }
 }

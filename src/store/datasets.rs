@@ -12,7 +12,7 @@ use crate::{
         Sample, TrainingData,
         coco::{Funnel, Imported, ImportedImage},
     },
-    domain::{CoarseId, DatasetId, FineId, ImageId, LabelSet, Split, Taxonomy},
+    domain::{CoarseId, DatasetId, ImageId, LabelSet, Split, Taxonomy},
     error::{Error, Result},
 };
 
@@ -66,17 +66,6 @@ impl NewDataset {
 pub struct ImageRow {
     /// The file; `None` in a data set of labels only.
     pub path: Option<PathBuf>,
-}
-
-/// Images with one fine label in one split.
-#[derive(Clone, Copy, Debug)]
-pub struct LabelTally {
-    /// The label.
-    pub fine: FineId,
-    /// `Train` or `Test`.
-    pub split: Split,
-    /// How many images have it.
-    pub images: u64,
 }
 
 impl Store {
@@ -216,24 +205,6 @@ impl Store {
         sqlx::query!("delete from dataset where id = ?", dataset.id.0).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
-    }
-
-    /// Images per fine label and split.
-    pub async fn label_tallies(&self, dataset: DatasetId) -> Result<Vec<LabelTally>> {
-        let rows = sqlx::query!(
-            r#"select image_label.fine as "fine: u16", image.split, count(*) as "images!: i64"
-               from image join image_label on image_label.image_id = image.id
-               where image.dataset_id = ? group by image_label.fine, image.split"#,
-            dataset.0
-        )
-        .fetch_all(&self.reader)
-        .await?;
-        rows.into_iter()
-            .map(|row| {
-                let split = super::word(&row.split)?;
-                Ok(LabelTally { fine: FineId(row.fine), split, images: row.images.unsigned_abs() })
-            })
-            .collect()
     }
 
     /// Everything a run needs of a data set, in the order of the images' ids.

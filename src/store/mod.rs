@@ -32,13 +32,13 @@ use crate::error::{Error, Result};
 pub use annotations::ListedImage;
 pub use attempts::AttemptRow;
 pub use changes::{Change, Clock};
-pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
+pub use datasets::{DatasetRow, ImageRow, NewDataset, labels_only};
 pub use files::DiskUsage;
 pub use finished::FinishedRun;
 pub use order::QueueState;
 pub use outcomes::{NewOutcomes, Truths};
 pub use queue::{Claim, Ending, Underway};
-pub use runs::{RunFilter, RunRow};
+pub use runs::RunRow;
 pub use submit::Submitted;
 pub use sweeps::{RunState, SweepRow};
 

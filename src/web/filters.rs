@@ -3,7 +3,10 @@
 //! Each is a plain function and, under the same name in [`as_filters`], a template filter.
 
 use crate::{
-    domain::{RunStatus, spec::Objective},
+    domain::{
+        RunStatus,
+        spec::{Backbone, Objective},
+    },
     report::{self, Figure},
 };
 
@@ -14,6 +17,12 @@ const THIN_SPACE: char = '\u{202f}';
 /// An index or an accuracy, three decimals.
 pub fn index(value: Option<f64>) -> String {
     value.filter(|value| value.is_finite()).map_or_else(|| UNDEFINED.into(), |value| format!("{value:.3}"))
+}
+
+/// How many times as often: “3.21 ×”, “14 ×”.
+pub fn times(value: f64) -> String {
+    let decimals = if value < 10.0 { 2 } else { 0 };
+    format!("{value:.decimals$}{THIN_SPACE}×")
 }
 
 /// A figure of the paper, four decimals as printed there.
@@ -154,6 +163,17 @@ pub fn encoded(text: &str) -> String {
     askama::filters::urlencode_strict(text).map_or_else(|_| String::new(), |encoded| encoded.to_string())
 }
 
+/// The colour of a backbone's family wherever backbones are drawn: a custom property of the style sheet. Its name always
+/// stands beside it.
+pub fn backbone_colour(backbone: &Backbone) -> &'static str {
+    match backbone {
+        Backbone::VggTiny | Backbone::Vgg16 => "var(--series-1)",
+        Backbone::ResNetTiny | Backbone::ResNet34 => "var(--series-2)",
+        Backbone::DenseNetTiny | Backbone::DenseNet121 => "var(--series-3)",
+        Backbone::EfficientNetLite0 | Backbone::EfficientNetLite0Timm => "var(--series-4)",
+    }
+}
+
 /// An address: `path` with those parts of the query that have a value.
 pub fn address(path: &str, query: &[(&str, Option<&str>)]) -> String {
     let parts: Vec<String> =
@@ -231,6 +251,8 @@ macro_rules! as_filters {
 
 as_filters! {
     index: Option<f64> => |value: &Option<f64>| super::index(*value);
+    fraction: f64 => |value: &f64| super::index(Some(*value));
+    times: f64 => |value: &f64| super::times(*value);
     printed: Option<f64> => |value: &Option<f64>| super::printed(*value);
     interval: Figure => super::interval;
     difference: Option<f64> => |value: &Option<f64>| super::difference(*value);
@@ -280,6 +302,10 @@ mod tests {
         assert_eq!(differences, ["+0.012", "−0.300", "0.000", "–"]);
         assert_eq!((p_value(0.0341), p_value(0.0004)), ("0.034".into(), "<\u{202f}0.001".into()));
         assert_eq!((probability(0.001), probability(0.0)), ("<\u{202f}0.01".into(), "0.00".into()));
+        assert_eq!(
+            (times(3.214), times(0.046), times(13.7)),
+            ("3.21\u{202f}×".into(), "0.05\u{202f}×".into(), "14\u{202f}×".into())
+        );
         assert_eq!((width(1.0, 8.0), width(1.0, 0.0)), ("12.50%".into(), "0.00%".into()));
     }
 

@@ -41,6 +41,9 @@ fn paths(server: &TestServer) -> Vec<String> {
     if let [b, a, ..] = ids.as_slice() {
         let curves = format!("/curves?run={a}&run={b}");
         paths.extend([format!("/runs/{b}/labels"), format!("/transitions?a={a}&b={b}"), curves.clone()]);
+        paths.extend(
+            ["bottleneck", "labels/person", "categories", "categories/animal"].map(|of| format!("/runs/{b}/{of}")),
+        );
         paths.extend([format!("{curves}&measure=validation-ia&x=seconds"), "/curves".into()]);
     }
     for status in ["succeeded", "failed", "running", "queued"] {

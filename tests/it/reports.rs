@@ -95,8 +95,10 @@ fn another_rule_is_applied_to_both(server: &TestServer) {
         assert_eq!(report[side]["results"]["counts"], indices["counts"]);
         assert_eq!(report[side]["results"]["rule"], "top-k, k = 1");
     }
-    // Galleries know each run's own rule alone.
-    assert!(attributes(&server.page(&format!("/{query}")), "table.transitions a", "href").is_empty());
+    // Galleries follow.
+    let links = attributes(&server.page(&format!("/{query}")), "table.transitions a", "href");
+    let images: usize = links.iter().map(|link| attributes(&server.page(link), "li.card", "id").len()).sum();
+    assert_eq!(images, 24, "{links:?}");
 }
 
 fn a_coarse_only_run_is_compared_by_category_alone(server: &TestServer) {
@@ -158,7 +160,7 @@ fn labels_are_sorted_and_lead_to_their_images(server: &TestServer) {
     let again = attributes(&page, "th[aria-sort] a", "href");
     assert_eq!(again, [format!("/runs/{SIGMOID}/labels?sort=support")]);
     let most = &get(server, &format!("runs/{SIGMOID}/labels?sort=-support"))["labels"][0];
-    let gallery = server.page(&attributes(&page, "table.dense tbody th a", "href")[0]);
+    let gallery = server.page(&attributes(&page, "table.dense tbody td a", "href")[0]);
     assert_eq!(attributes(&gallery, "li.card", "id").len() as u64, most["support"].as_u64().unwrap());
     let footer = attributes(&page, ".footer a", "href");
     assert_eq!(footer, [format!("/api/v1/runs/{SIGMOID}/labels?sort=-support")]);

@@ -36,6 +36,22 @@ pub fn python() -> Option<Command> {
     None
 }
 
+/// What `tests/reference/recompute.py` makes of a run's test scores and the annotations, under a rule in its words; `None`
+/// without Python.
+pub fn recompute(server: &TestServer, run: i64, annotations: &Path, rule: &str) -> Option<Value> {
+    let mut command = python()?;
+    let (_, report) = server.get(&format!("/api/v1/runs/{run}"));
+    let (_, dataset) = server.get(&format!("/api/v1/datasets/{}", report["dataset"].as_str().expect("a data set")));
+    let taxonomy = server.data.path().join("taxonomy.json");
+    std::fs::write(&taxonomy, dataset["taxonomy"].to_string()).expect("written");
+    let scores = server.data.path().join(format!("runs/{run}/attempt-1/scores-test.safetensors"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/recompute.py");
+    let output = command.arg(script).arg(scores).arg(annotations).arg(&taxonomy).arg(rule).output();
+    let output = output.expect("Python starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).expect("JSON"))
+}
+
 /// The program, without whatever the tester's environment says.
 pub fn twograin() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twograin"));

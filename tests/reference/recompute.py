@@ -1,7 +1,8 @@
 """Recomputes a run's outcomes and indices from its score file and the annotations, sharing no code with the program.
 
 Usage: recompute.py SCORES INSTANCES TAXONOMY RULE     RULE: oracle, k=N or threshold=T
-Prints {"counts": ..., "ia": ..., ..., "outcomes": {image id: outcome}}; for a run without fine scores only coarse figures.
+Prints {"counts": ..., "ia": ..., ..., "outcomes": {image id: outcome}, "labels": {name: ...}, "categories": {name: ...}}; for a
+run without fine scores only coarse figures.
 """
 
 import json
@@ -71,6 +72,45 @@ def average_precision(score, positive):
     return float(precision[positive].mean())
 
 
+def ranked(score, positive):
+    """The curve of precision and recall by its definition: what is taken at each distinct score; None without positives."""
+    if not positive.any():
+        return None
+    points = []
+    for threshold in sorted(set(score.tolist()), reverse=True):
+        taken = score >= threshold
+        right = (taken & positive).sum()
+        points.append([float(right / taken.sum()), float(right / positive.sum()), float(2 * right / (taken.sum() + positive.sum()))])
+    reached = [next(point for point in points if point[1] >= tenths / 10) for tenths in range(1, 11)]
+    return {"points": len(points) + 1, "at_recall": reached, "best_f1": max(point[2] for point in points)}
+
+
+def calibration(probability, true):
+    """Expected calibration error and images of 15 equal bins (a, b], 0 in the first."""
+    bins = np.maximum(np.searchsorted(np.arange(16) / 15, probability, side="left") - 1, 0)
+    gaps = [abs(true[bins == b].mean() - probability[bins == b].mean()) * (bins == b).mean() for b in set(bins.tolist())]
+    return {"ece": float(sum(gaps)), "images": np.bincount(bins, minlength=15).tolist()}
+
+
+def companions(chosen, listed, own):
+    """Of each label but `own`: chosen images that list it, their share, and that over the share of all images."""
+    found = {}
+    for t, name in enumerate(fine_names):
+        images = int((chosen & listed[:, t]).sum())
+        if t != own and images:
+            found[name] = [images, images / int(chosen.sum()), images / int(chosen.sum()) / float(listed[:, t].mean())]
+    return found
+
+
+def against_the_rest(score, probability, true, said):
+    return {
+        "support": int(true.sum()), "predicted": int(said.sum()), "correct": int((true & said).sum()),
+        "average_precision": average_precision(score, true), "curve": ranked(score, true),
+        "missed": sorted(probability[true & ~said].tolist())[:8],
+        "extra": sorted(probability[said & ~true].tolist(), reverse=True)[:8],
+    }
+
+
 counts = {"ftct": 0, "ftcf": 0, "ffct": 0, "ffcf": 0}
 outcomes, coarse_right = {}, 0
 for row, image in enumerate(ids.tolist()):
@@ -88,7 +128,24 @@ def divide(a, b):
     return a / b if b else None
 
 
-answer = {"images": len(ids), "coarse_accuracy": divide(coarse_right, len(ids))}
+e = np.exp(coarse.astype(np.float64) - coarse.max(axis=1, keepdims=True))
+q = e / e.sum(axis=1, keepdims=True)
+true_category = np.array([taxonomy["coarse"].index(kept[image][1]) for image in ids.tolist()])
+said_category = coarse.argmax(axis=1)
+categories = {}
+for m, name in enumerate(taxonomy["coarse"]):
+    true, said = true_category == m, said_category == m
+    categories[name] = against_the_rest(q[:, m], q[:, m], true, said) | {"calibration": calibration(q[:, m], true)}
+    categories[name]["row"] = [int((true & (said_category == other)).sum()) for other in range(len(taxonomy["coarse"]))]
+    categories[name]["outcomes"] = {code: sum(outcomes.get(image) == code.upper() for image in ids[true].tolist()) for code in counts}
+    if fine is not None:
+        categories[name]["evidence"] = {
+            label: [float((p[rows, t] * weight[m, t].astype(np.float64)).mean()) if rows.any() else None for rows in (said, true & ~said)]
+            for t, label in enumerate(fine_names)
+        }
+        categories[name]["logit"] = [float(coarse[rows, m].mean(dtype=np.float64)) if rows.any() else None for rows in (said, true & ~said)]
+
+answer = {"images": len(ids), "categories": categories, "calibration": calibration(q.max(axis=1), true_category == said_category), "coarse_accuracy": divide(coarse_right, len(ids))}
 if fine is not None:
     ftct, ftcf, ffct = counts["ftct"], counts["ftcf"], counts["ffct"]
     ip, ir = divide(ftct, ftct + ftcf), divide(ftct, ftct + ffct)
@@ -99,5 +156,17 @@ if fine is not None:
     e = np.exp(z - z.max(axis=1, keepdims=True))
     score = z if activation == "sigmoid" else e / e.sum(axis=1, keepdims=True)
     truths = np.array([[name in kept[image][0] for name in fine_names] for image in ids.tolist()])
-    answer["average_precision"] = {name: average_precision(score[:, t], truths[:, t]) for t, name in enumerate(fine_names)}
+    taken = [predicted(fine[row], kept[image][0]) for row, image in enumerate(ids.tolist())]
+    said = np.array([[name in names for name in fine_names] for names in taken])
+    probability = 1 / (1 + np.exp(-z)) if activation == "sigmoid" else score
+    answer["labels"] = {}
+    for t, name in enumerate(fine_names):
+        true, taken = truths[:, t], said[:, t]
+        answer["labels"][name] = against_the_rest(score[:, t], probability[:, t], true, taken) | {
+            "calibration": calibration(probability[:, t], true) if activation == "sigmoid" else None,
+            "truly_with": companions(true, truths, t),
+            "predicted_with": companions(taken, said, t),
+            "missed_for": companions(true & ~taken, said & ~truths, t),
+            "extra_beside": companions(taken & ~true, truths, t),
+        }
 print(json.dumps(answer))

@@ -1,6 +1,6 @@
 //! One image: as lists show it, and in full.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Asked, OutcomeQuery};
 use crate::{
@@ -16,7 +16,7 @@ const MAX_RUNS: usize = 50;
 const TOP: usize = 12;
 
 /// One image and what was decided.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OutcomeItem {
     /// The image: `/images/{id}` is the file, `/images/{id}/thumbnail` a small one.
     pub image: ImageId,
@@ -51,7 +51,7 @@ pub struct OutcomeItem {
 }
 
 /// A predicted fine label.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScoredLabel {
     /// Its name.
     pub name: String,
@@ -62,7 +62,7 @@ pub struct ScoredLabel {
 }
 
 /// A true fine label that was not predicted.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MissedLabel {
     /// Its name.
     pub name: String,
@@ -144,9 +144,8 @@ impl Reports {
         let mut others = Vec::new();
         let comparable = self.comparable(run).await?;
         for other in comparable.into_iter().filter(|other| other.id != run.id).take(MAX_RUNS) {
-            let row_of = self.store.run(other.id).await?;
-            let judged = self.judgements(&row_of, Split::Test, row_of.spec.own_rule()).await?;
-            others.push(OutcomeUnder::of(&ShownRun { id: other.id, name: other.name }, &judged, row));
+            let judged = self.judgements(&other, Split::Test, other.spec.own_rule()).await?;
+            others.push(OutcomeUnder::of(&ShownRun { id: other.id, name: other.name.clone() }, &judged, row));
         }
         Ok(others)
     }

@@ -8,11 +8,11 @@ use std::{collections::HashSet, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 pub use item::{ImageReport, MissedLabel, OutcomeItem, OutcomeUnder, ScoredLabel};
-pub use select::{ImageColumn, ImageSort};
+pub use select::ImageColumn;
 
 use self::select::{Filter, Other, Selection};
 use super::{
-    Reports, RuleQuery, RunBrief,
+    Reports, RuleQuery, RunBrief, Sort,
     evidence::Evidence,
     reports::{brief, cursor, limit},
     rule::rule_words,
@@ -76,7 +76,7 @@ pub struct OutcomeQuery {
     /// θ; by default the run's.
     pub threshold: Option<f64>,
     /// `image` (the default), `loss`, `margin` or `confidence`, with `-` in front for the largest first.
-    pub sort: Option<ImageSort>,
+    pub sort: Option<Sort<ImageColumn>>,
     /// Where to go on.
     pub cursor: Option<String>,
     /// At most this many, 1 to 500; 50 by default.
@@ -143,6 +143,13 @@ impl Reports {
             items,
             run: brief(asked.run),
         })
+    }
+
+    /// Some test images of a run, by their rows in the scores, decided under a rule.
+    pub(super) async fn outcomes_of(&self, id: RunId, rule: &RuleQuery, rows: &[usize]) -> Result<Vec<OutcomeItem>> {
+        let RuleQuery { rule, k, threshold } = rule.clone();
+        let asked = self.asked(id, &OutcomeQuery { rule, k, threshold, ..OutcomeQuery::default() }).await?;
+        self.items(&asked, rows).await
     }
 
     /// Everything that a query needs.

@@ -1,15 +1,17 @@
 //! From all images of a split to those that fit, in their order.
 
-use std::{cmp::Ordering, collections::HashSet, fmt, ops::RangeInclusive, sync::Arc};
+use std::{cmp::Ordering, collections::HashSet, ops::RangeInclusive, sync::Arc};
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     analysis::Columns,
     domain::{CoarseId, Counts, DecisionRule, FineId, ImageId, Judgements, Outcome},
     error::{Error, Result},
-    report::evidence::Evidence,
+    report::{
+        evidence::Evidence,
+        sort::{Column, Sort, first_of},
+    },
 };
 
 /// What an image must be. Conditions hold together; `None` holds for all.
@@ -35,17 +37,7 @@ pub(super) struct Other {
     pub differs: Option<bool>,
 }
 
-/// In which order images come; equal ones in the order of their ids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ImageSort {
-    /// By what.
-    pub by: ImageColumn,
-    /// The largest first.
-    pub descending: bool,
-}
-
-/// What images are sorted by.
+/// What images are sorted by; equal ones are in the order of their ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ImageColumn {
     /// The id in the annotations.
@@ -63,7 +55,7 @@ pub enum ImageColumn {
 pub(super) struct Selection {
     pub filter: Filter,
     pub rule: Option<DecisionRule>,
-    pub sort: ImageSort,
+    pub sort: Sort<ImageColumn>,
     pub columns: Arc<Columns>,
     pub judgements: Arc<Judgements>,
     pub evidence: Arc<Evidence>,
@@ -97,17 +89,9 @@ impl Selection {
             .outcome(0)
             .filter(|_| !self.judgements.is_empty())
             .map(|_| fitting.iter().filter_map(|row| self.judgements.outcome(*row)).collect::<Counts>());
-        let mut rows = self.of_outcome(fitting);
+        let rows = self.of_outcome(fitting);
         let total = rows.len() as u64;
-        if let Some(after) = after {
-            rows.retain(|row| self.order(*row, after).is_gt());
-        }
-        let more = rows.len() > limit;
-        if more {
-            rows.select_nth_unstable_by(limit, |a, b| self.order(*a, *b));
-            rows.truncate(limit);
-        }
-        rows.sort_unstable_by(|a, b| self.order(*a, *b));
+        let (rows, more) = first_of(rows, after, limit, |a, b| self.order(*a, *b));
         Ok(Found { rows, more, total, counts })
     }
 
@@ -190,42 +174,15 @@ impl Selection {
     }
 }
 
-impl ImageColumn {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Image, Self::Loss, Self::Margin, Self::Confidence];
+impl Column for ImageColumn {
+    const ALL: &'static [Self] = &[Self::Image, Self::Loss, Self::Margin, Self::Confidence];
 
-    /// As `sort=` names it, and the JSON.
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::Loss => "loss",
             Self::Margin => "margin",
             Self::Confidence => "confidence",
         }
-    }
-}
-
-/// As it is parsed.
-impl fmt::Display for ImageSort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", if self.descending { "-" } else { "" }, self.by.as_str())
-    }
-}
-
-impl From<ImageSort> for String {
-    fn from(sort: ImageSort) -> Self {
-        sort.to_string()
-    }
-}
-
-impl TryFrom<String> for ImageSort {
-    type Error = String;
-    fn try_from(text: String) -> std::result::Result<Self, String> {
-        let (name, descending) = text.strip_prefix('-').map_or((text.as_str(), false), |name| (name, true));
-        let by = ImageColumn::ALL.into_iter().find(|column| column.as_str() == name);
-        by.map(|by| Self { by, descending }).ok_or_else(|| {
-            let columns = ImageColumn::ALL.map(ImageColumn::as_str).join(", ");
-            format!("sort: “{text}” is not a column; they are {columns}, with - in front for the largest first")
-        })
     }
 }

@@ -31,6 +31,6 @@ pub async fn compare(
     State(reports): State<Reports>,
     Query(query): Query<ComparisonQuery>,
 ) -> Result<Json<Comparison>, Problem> {
-    let comparison = reports.comparison(query.dataset.as_deref(), &query.picks).await?;
+    let comparison = reports.comparison(query.dataset.as_deref(), &query.picks, query.base).await?;
     comparison.map(Json).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "There is no data set yet."))
 }

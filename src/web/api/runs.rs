@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use crate::{
     domain::{ImageId, Priority, RunId, RunStatus, SingleRun},
     report::{
-        ImageReport, IndicesQuery, IndicesReport, LabelsQuery, LabelsReport, OutcomePage, OutcomeQuery, Reports,
-        RunQuery, RunReport, SubmittedRun, TransitionsQuery, TransitionsReport,
+        BottleneckQuery, BottleneckReport, CategoriesReport, CategoryReport, ImageReport, IndicesQuery, IndicesReport,
+        LabelReport, LabelsQuery, LabelsReport, OutcomePage, OutcomeQuery, Reports, RuleQuery, RunQuery, RunReport,
+        SubmittedRun, TransitionsQuery, TransitionsReport,
     },
     services::{Activity, Queue, Submitted},
     web::{
@@ -150,6 +151,38 @@ pub async fn labels(
     Query(query): Query<LabelsQuery>,
 ) -> Result<Json<LabelsReport>, Problem> {
     Ok(Json(reports.labels(run, &query).await?))
+}
+
+pub async fn label(
+    State(reports): State<Reports>,
+    Path((run, name)): Path<(RunId, String)>,
+    Query(query): Query<RuleQuery>,
+) -> Result<Json<LabelReport>, Problem> {
+    Ok(Json(reports.label(run, &name, &query).await?))
+}
+
+pub async fn categories(
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Query(query): Query<RuleQuery>,
+) -> Result<Json<CategoriesReport>, Problem> {
+    Ok(Json(reports.categories(run, &query).await?))
+}
+
+pub async fn category(
+    State(reports): State<Reports>,
+    Path((run, name)): Path<(RunId, String)>,
+    Query(query): Query<RuleQuery>,
+) -> Result<Json<CategoryReport>, Problem> {
+    Ok(Json(reports.category(run, &name, &query).await?))
+}
+
+pub async fn bottleneck(
+    State(reports): State<Reports>,
+    Path(run): Path<RunId>,
+    Query(query): Query<BottleneckQuery>,
+) -> Result<Json<BottleneckReport>, Problem> {
+    Ok(Json(reports.bottleneck(run, &query).await?))
 }
 
 /// As text, a file to keep.

@@ -3,6 +3,12 @@
 //! Colours are names of the style sheet's custom properties (`var(--…)`), which the browser looks up, so that a chart
 //! follows the theme.
 
+mod bottleneck;
+mod labels;
+
+pub use bottleneck::{interventions, weights};
+pub use labels::{labels, precision_recall, reliability};
+
 use std::fmt;
 
 use askama::filters::HtmlSafe;
@@ -10,15 +16,16 @@ use plotly::{
     Bar, Configuration, Layout, Plot, Scatter, Trace,
     common::{
         AxisSide, DashType, ErrorData, ErrorType, Font, HoverInfo, Line, LineShape, Marker, MarkerSymbol, Mode,
-        Orientation,
+        Orientation, Pattern, PatternFillMode, PatternShape,
     },
     configuration::{DisplayModeBar, ImageButtonFormats, ModeBarButtonName, ToImageButtonOptions},
     layout::{Axis, BarMode, HoverMode, Legend, Margin},
 };
 
 use super::filters;
-use crate::report::{
-    Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, LabelFigures, TransitionsReport,
+use crate::{
+    domain::spec::Objective,
+    report::{Along, CategoryCount, Comparison, Curve, CurvesReport, EpochPoint, Figure, TransitionsReport},
 };
 
 /// A line of more points than this is drawn by every n-th of them.
@@ -55,14 +62,24 @@ impl Chart {
 pub fn comparison(comparison: &Comparison) -> Chart {
     let cells = comparison.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row.backbone, cell)));
     let traces: Vec<Box<dyn Trace>> = cells
-        .zip(1..)
-        .map(|((backbone, cell), series)| -> Box<dyn Trace> {
+        .map(|(backbone, cell)| -> Box<dyn Trace> {
             let figures = [cell.figures.ia, cell.figures.ip, cell.figures.ir, cell.figures.if1];
             let values = figures.map(|figure| figure.value).to_vec();
-            let colour = format!("var(--series-{})", (series - 1) % 6 + 1);
+            // The backbone's colour, and a pattern of the mode's own.
+            let colour = filters::backbone_colour(&backbone);
+            let shape = match cell.objective {
+                Objective::SigmoidThreshold => PatternShape::RightDiagonalLine,
+                Objective::TopKSoftmax | Objective::CoarseOnly => PatternShape::None,
+            };
+            let pattern = Pattern::new()
+                .shape(shape)
+                .fill_mode(PatternFillMode::Overlay)
+                .foreground_color("var(--panel)")
+                .solidity(0.35)
+                .size(7.0);
             Bar::new(["IA", "IP", "IR", "IF1"].to_vec(), values)
                 .name(format!("{backbone} · {}", filters::mode(cell.objective)))
-                .marker(Marker::new().color(colour))
+                .marker(Marker::new().color(colour).pattern(pattern))
                 .error_y(error_bars(&figures))
                 .hover_template("%{x} = %{y:.3f}")
         })
@@ -203,26 +220,11 @@ pub fn categories(categories: &[CategoryCount]) -> Chart {
 
 /// Figures of run B minus those of run A, with their intervals.
 pub fn differences(report: &TransitionsReport) -> Chart {
-    let of = &report.differences;
-    let rows = [
-        ("IA", of.ia),
-        ("IP", of.ip),
-        ("IR", of.ir),
-        ("IF1", of.if1),
-        ("coarse accuracy", of.coarse_accuracy),
-        ("fine exact match", of.fine_exact_match),
-    ];
+    let rows = report.differences.named();
     let rows: Vec<_> = rows.into_iter().filter(|(_, figure)| figure.value.is_some()).collect();
     let title = format!("run {} minus run {}", report.b.run.id, report.a.run.id);
     let axis = axis().title(title).zero_line(true).zero_line_color("var(--strong-line)");
     dots(rows, axis, 44, "twograin-differences")
-}
-
-/// Average precision of each label that has one, in the order given.
-pub fn labels(labels: &[LabelFigures]) -> Chart {
-    let rows = labels.iter().map(|label| (label.name.as_str(), label.average_precision));
-    let rows = rows.filter(|(_, figure)| figure.value.is_some()).collect();
-    dots(rows, axis().title("average precision").range(vec![-0.01, 1.01]), 20, "twograin-labels")
 }
 
 /// One dot a row with its interval, the first row on top. `height`: of a row, in pixels.

@@ -8,10 +8,17 @@ use axum::{
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::{Page, verdict::Verdict};
+use super::{
+    Page,
+    definition::{self, Definition},
+    verdict::{Verdict, WrongReasons},
+};
 use crate::{
-    domain::{Outcome, RunId, spec::Objective},
-    report::{Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice, PaperRow, PaperTable, Reports},
+    domain::{ImageId, Outcome, RunId, spec::Objective},
+    report::{
+        Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice, ImageColumn, OutcomeItem, OutcomeQuery, PaperRow,
+        PaperTable, Reports, Sort,
+    },
     services::Activity,
     web::{
         chart::{self, Chart},
@@ -21,7 +28,7 @@ use crate::{
     },
 };
 
-/// `dataset=NAME&pick=ID`; `pick` may be repeated or hold several ids, comma separated.
+/// `dataset=NAME&pick=ID&base=ID`; `pick` may be repeated or hold several ids, comma separated.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "Vec<(String, String)>")]
 pub struct ComparisonQuery {
@@ -29,6 +36,8 @@ pub struct ComparisonQuery {
     pub dataset: Option<String>,
     /// Runs whose groups are to be shown instead of the newest ones.
     pub picks: Vec<RunId>,
+    /// The run that the others are held against.
+    pub base: Option<RunId>,
 }
 
 impl TryFrom<Vec<(String, String)>> for ComparisonQuery {
@@ -44,19 +53,29 @@ impl TryFrom<Vec<(String, String)>> for ComparisonQuery {
                         query.picks.push(id.trim().parse().map_err(|_| format!("pick: “{id}” is not a run's number"))?);
                     }
                 }
-                unknown => return Err(format!("unknown field `{unknown}`, expected `dataset` or `pick`")),
+                "base" => {
+                    query.base = Some(value.parse().map_err(|_| format!("base: “{value}” is not a run's number"))?);
+                }
+                unknown => return Err(format!("unknown field `{unknown}`, expected `dataset`, `pick` or `base`")),
             }
         }
         Ok(query)
     }
 }
 
+/// How many images that are right for the wrong reasons the page shows.
+const WRONG_IMAGES: u32 = 10;
+
 #[derive(Template)]
 #[template(path = "comparisons/show.html")]
 pub struct ComparisonPage {
     comparison: Comparison,
     verdict: Option<Verdict>,
+    /// Images that are right for the wrong reasons under the run that most are, and where the rest of them is.
+    wrong: Vec<OutcomeItem>,
     chart: Chart,
+    /// The base run that was asked for.
+    base: Option<RunId>,
 }
 
 #[derive(Template)]
@@ -76,8 +95,16 @@ pub async fn show(
     State(activity): State<watch::Receiver<Option<Activity>>>,
     Query(query): Query<ComparisonQuery>,
 ) -> Result<Response, Problem> {
-    Ok(match reports.comparison(query.dataset.as_deref(), &query.picks).await? {
-        Some(comparison) => Page(ComparisonPage::new(comparison)).into_response(),
+    Ok(match reports.comparison(query.dataset.as_deref(), &query.picks, query.base).await? {
+        Some(comparison) => {
+            let verdict = Verdict::of(&comparison);
+            let wrong = match verdict.as_ref().and_then(|verdict| verdict.wrong.as_ref()) {
+                Some(wrong) => reports.outcomes(wrong.run, &most_certain_wrong()).await?.items,
+                None => Vec::new(),
+            };
+            let chart = chart::comparison(&comparison);
+            Page(ComparisonPage { comparison, verdict, wrong, chart, base: query.base }).into_response()
+        }
         None => Page(EmptyPage { activity: activity.borrow().clone() }).into_response(),
     })
 }
@@ -87,8 +114,58 @@ impl ComparisonPage {
         "comparison"
     }
 
-    fn new(comparison: Comparison) -> Self {
-        Self { verdict: Verdict::of(&comparison), chart: chart::comparison(&comparison), comparison }
+    /// All images that are right for the wrong reasons under a run.
+    fn wrong_images(&self, run: &RunId) -> String {
+        text::address_of(&format!("/runs/{run}/images"), &OutcomeQuery { limit: None, ..most_certain_wrong() })
+    }
+
+    /// Whether there are more than are shown here.
+    fn shows_some(&self, wrong: &WrongReasons) -> bool {
+        (self.wrong.len() as u64) < wrong.images
+    }
+
+    /// One of them, with its neighbours.
+    fn wrong_image(&self, run: &RunId, image: &ImageId) -> String {
+        text::address_of(&format!("/runs/{run}/images/{image}"), &OutcomeQuery { limit: None, ..most_certain_wrong() })
+    }
+
+    /// Runs that the others can be held against: those that are shown, each with its name here.
+    fn bases(&self) -> Vec<(RunId, String)> {
+        let cells = self.comparison.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row.backbone, cell)));
+        cells
+            .filter_map(|(backbone, cell)| {
+                Some((cell.single()?, format!("{backbone} · {}", text::mode(cell.objective))))
+            })
+            .collect()
+    }
+
+    /// What the base run is called; its number where it is not among those shown.
+    fn base_name(&self, base: &RunId) -> String {
+        let named = self.bases().into_iter().find(|(run, _)| run == base);
+        named.map_or_else(|| format!("run {base}"), |(_, name)| name)
+    }
+
+    /// The groups that were chosen instead of the newest.
+    fn picks(&self) -> Vec<RunId> {
+        self.groups().filter_map(chosen).collect()
+    }
+
+    /// The base run against the one of a cell.
+    fn transitions(&self, cell: &Cell) -> String {
+        let [a, b] = [self.comparison.base, cell.single()].map(|run| run.map(|run| run.to_string()));
+        text::address("/transitions", &[("a", a.as_deref()), ("b", b.as_deref())])
+    }
+
+    /// The figures of a cell with what stands behind them; of a group, nothing but the figures.
+    fn definitions(&self, cell: &Cell) -> Vec<Definition> {
+        let mut all = definition::of(cell.counts.unwrap_or_default(), &cell.figures);
+        // The fine exact match has no column.
+        all.truncate(5);
+        all
+    }
+
+    fn is_base(&self, cell: &Cell) -> bool {
+        cell.single().is_some() && cell.single() == self.comparison.base
     }
 
     fn has_runs(&self) -> bool {
@@ -159,9 +236,17 @@ impl ComparisonPage {
 
     fn address(&self, path: &str, picks: impl Iterator<Item = RunId>) -> String {
         let picks: Vec<String> = picks.map(|run| run.to_string()).collect();
-        let pick = if picks.is_empty() { String::new() } else { format!("&pick={}", picks.join(",")) };
-        format!("{path}?dataset={}{pick}", text::encoded(&self.comparison.dataset.name))
+        let picks = Some(picks.join(",")).filter(|picks| !picks.is_empty());
+        let base = self.base.map(|base| base.to_string());
+        let dataset = Some(self.comparison.dataset.name.as_str());
+        text::address(path, &[("dataset", dataset), ("pick", picks.as_deref()), ("base", base.as_deref())])
     }
+}
+
+/// Right for the wrong reasons, those first that the model is most certain of.
+fn most_certain_wrong() -> OutcomeQuery {
+    let sort = Some(Sort { by: ImageColumn::Confidence, descending: true });
+    OutcomeQuery { outcome: Some(Outcome::Ffct), sort, limit: Some(WRONG_IMAGES), ..OutcomeQuery::default() }
 }
 
 fn newest(group: &GroupChoice) -> RunId {

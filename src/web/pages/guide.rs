@@ -74,6 +74,26 @@ const ENDPOINTS: &[Endpoint] = &[
         "/api/v1/runs/{id}/labels?rule=&k=&threshold=&sort=",
         "Each fine label: average precision, precision, recall, F1; macro and micro means.",
     ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/labels/{fine}?rule=&k=&threshold=",
+        "One fine label: precision-recall curve, calibration, what it stands with and is confused with, the worst errors.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/categories?rule=&k=&threshold=",
+        "Each category: average precision, precision, recall, F1, outcomes; confusion matrix, calibration.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/categories/{coarse}?rule=&k=&threshold=",
+        "One category: precision-recall curve, calibration, confusions, which labels speak for it, the worst errors.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/bottleneck?rule=&k=&threshold=&coarse_only=",
+        "Whether its head reads labels as the taxonomy does: weights, interventions, lookup, consistency, completeness.",
+    ),
     endpoint("GET", "/api/v1/curves?run=&run=&measure=&x=", "One measure of several runs, epoch by epoch."),
     endpoint(
         "GET",

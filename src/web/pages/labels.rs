@@ -3,10 +3,13 @@
 use askama::Template;
 use axum::extract::State;
 
-use super::Page;
+use super::{
+    Page,
+    classes::{ImageList, Links},
+};
 use crate::{
     domain::RunId,
-    report::{LabelColumn, LabelSort, LabelsQuery, LabelsReport, Reports},
+    report::{LabelColumn, LabelSort, LabelsQuery, LabelsReport, Reports, RuleQuery},
     web::{
         chart::{self, Chart},
         error::Problem,
@@ -35,10 +38,6 @@ pub async fn show(
 impl LabelsPage {
     fn section(&self) -> &'static str {
         "runs"
-    }
-
-    fn has_rule(&self) -> bool {
-        self.query.rule.is_some() || self.query.k.is_some() || self.query.threshold.is_some()
     }
 
     fn heading(&self, column: &LabelColumn) -> &'static str {
@@ -73,6 +72,19 @@ impl LabelsPage {
         self.address(&format!("/api/v1/runs/{}/labels", self.report.run.id), self.query.sort)
     }
 
+    fn label(&self, name: &str) -> String {
+        self.links().label(name)
+    }
+
+    fn images(&self, name: &str) -> ImageList {
+        self.links().having(name)
+    }
+
+    fn links(&self) -> Links {
+        let LabelsQuery { rule, k, threshold, sort: _ } = self.query.clone();
+        Links { run: self.report.run.id, query: RuleQuery { rule, k, threshold } }
+    }
+
     fn path(&self) -> String {
         format!("/runs/{}/labels", self.report.run.id)
     }
@@ -88,5 +100,35 @@ impl LabelsPage {
             ("sort", sort.as_deref()),
         ];
         text::address(path, &query)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fewer_resamples_or_none_are_said() {
+        let page = |resamples: usize| {
+            let none = json!({"value": null, "low": null, "high": null, "spread": null});
+            let means = json!({"average_precision": none, "precision": null, "recall": null, "f1": null});
+            let report = json!({
+                "run": {"id": 7, "name": "a run", "tags": [], "status": "succeeded", "dataset": "d", "drawn": false,
+                    "backbone": "resnet-tiny", "objective": "sigmoid-threshold", "progress": null, "ia": null,
+                    "coarse_accuracy": null, "error": null, "submitted_at": "2026-01-01T00:00:00Z", "started_at": null,
+                    "finished_at": null},
+                "rule": {"rule": "threshold", "threshold": 0.7}, "rule_words": "p > 0.7", "images": 100_000,
+                "resamples": resamples, "supported": 0, "never_predicted": 0, "macro_mean": means, "micro_mean": means,
+                "labels": []
+            });
+            let report = serde_json::from_value(report).unwrap();
+            LabelsPage { query: LabelsQuery::default(), report, chart: chart::labels(&[]) }.render().unwrap()
+        };
+        assert!(page(10_000).contains("a percentile bootstrap of 10\u{202f}000 resamples. They"));
+        assert!(page(1_250).contains("of 1\u{202f}250 resamples, fewer than the usual 10\u{202f}000 because"));
+        assert!(page(0).contains("average precision has none here, as resampling so many images would take minutes."));
+        assert!(!page(0).contains("bootstrap of"));
     }
 }

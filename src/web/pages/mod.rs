@@ -1,13 +1,18 @@
 //! Pages. Each module holds its page structs, whose fields are what the template of the same name shows, and handlers.
 
 mod annotations;
+mod bottleneck;
+mod categories;
+mod classes;
 mod comparison;
 mod curves;
 mod dataset_images;
 mod datasets;
+mod definition;
 mod gallery;
 mod guide;
 mod images;
+mod label;
 mod labels;
 mod predict;
 mod run;
@@ -47,6 +52,10 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/images", get(gallery::show))
         .route("/runs/{id}/images/{image}", get(gallery::one))
         .route("/runs/{id}/labels", get(labels::show))
+        .route("/runs/{id}/labels/{fine}", get(label::show))
+        .route("/runs/{id}/categories", get(categories::list))
+        .route("/runs/{id}/categories/{coarse}", get(categories::show))
+        .route("/runs/{id}/bottleneck", get(bottleneck::show))
         .route("/curves", get(curves::show))
         .route("/sweeps", get(sweeps::list))
         .route("/sweeps/{id}", get(sweeps::show))

@@ -5,10 +5,13 @@ use axum::{extract::State, response::Redirect};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::Page;
+use super::{
+    Page,
+    definition::{self, Definition},
+};
 use crate::{
-    domain::{Counts, Outcome, Priority, RunId, RunStatus, spec::Objective},
-    report::{Figure, Reports, RunBrief, RunReport, RunResults},
+    domain::{Outcome, Priority, RunId, RunStatus, spec::Objective},
+    report::{Reports, RunBrief, RunReport, RunResults},
     services::Queue,
     web::{
         chart::{self, Chart},
@@ -43,7 +46,7 @@ pub async fn show(
 ) -> Result<Page<RunPage>, Problem> {
     let run = reports.run(run).await?;
     let mut others = match run.brief.status {
-        RunStatus::Succeeded => reports.comparable(&run.brief).await?,
+        RunStatus::Succeeded => reports.choices(&run.brief, &[]).await?,
         RunStatus::Queued | RunStatus::Running | RunStatus::Failed | RunStatus::Canceled => Vec::new(),
     };
     others.retain(|other| other.id != run.brief.id);
@@ -80,16 +83,6 @@ pub async fn repeat(State(queue): State<Queue>, Path(run): Path<RunId>) -> Resul
 pub async fn delete(State(queue): State<Queue>, Path(run): Path<RunId>) -> Result<Redirect, Problem> {
     queue.delete(run).await?;
     Ok(Redirect::to("/runs"))
-}
-
-/// One line of the table of results.
-struct IndexRow {
-    name: &'static str,
-    meaning: &'static str,
-    formula: &'static str,
-    figure: Figure,
-    /// The formula with the run's counts in it.
-    worked: String,
 }
 
 impl RunPage {
@@ -136,54 +129,7 @@ impl RunPage {
         fields
     }
 
-    fn indices(&self, results: &RunResults) -> Vec<IndexRow> {
-        let Some(counts) = results.counts else { return Vec::new() };
-        let Counts { ftct, ftcf, ffct, .. } = counts;
-        let (total, figures) = (counts.total(), &results.figures);
-        let row = |name, meaning, formula, figure, worked| IndexRow { name, meaning, formula, figure, worked };
-        vec![
-            row(
-                "IA",
-                "right for the right reasons, of all images",
-                "FTCT / all",
-                figures.ia,
-                format!("{ftct} / {total}"),
-            ),
-            row(
-                "IP",
-                "right category, where the fine labels are right",
-                "FTCT / (FTCT + FTCF)",
-                figures.ip,
-                format!("{ftct} / ({ftct} + {ftcf})"),
-            ),
-            row(
-                "IR",
-                "right fine labels, where the category is right",
-                "FTCT / (FTCT + FFCT)",
-                figures.ir,
-                format!("{ftct} / ({ftct} + {ffct})"),
-            ),
-            row(
-                "IF1",
-                "harmonic mean of IP and IR",
-                "2 · IP · IR / (IP + IR)",
-                figures.if1,
-                format!("2 · {ftct} / (2 · {ftct} + {ftcf} + {ffct})"),
-            ),
-            row(
-                "Coarse accuracy",
-                "right category, for whatever reason",
-                "(FTCT + FFCT) / all",
-                figures.coarse_accuracy,
-                format!("({ftct} + {ffct}) / {total}"),
-            ),
-            row(
-                "Fine exact match",
-                "all fine labels right and none too many",
-                "(FTCT + FTCF) / all",
-                figures.fine_exact_match,
-                format!("({ftct} + {ftcf}) / {total}"),
-            ),
-        ]
+    fn indices(&self, results: &RunResults) -> Vec<Definition> {
+        results.counts.map_or_else(Vec::new, |counts| definition::of(counts, &results.figures))
     }
 }

@@ -7,7 +7,7 @@ use super::Page;
 use crate::{
     analysis::McNemarMethod,
     domain::Outcome,
-    report::{Figure, PairedTest, Reports, RunBrief, TransitionsQuery, TransitionsReport},
+    report::{Figure, OutcomeQuery, PairedTest, Reports, RuleQuery, RunBrief, TransitionsQuery, TransitionsReport},
     web::{
         chart::{self, Chart},
         error::Problem,
@@ -31,7 +31,7 @@ pub async fn show(
     Query(query): Query<TransitionsQuery>,
 ) -> Result<Page<TransitionsPage>, Problem> {
     let report = reports.transitions(&query).await?;
-    let choices = reports.comparable(&report.a.run).await?;
+    let choices = reports.choices(&report.a.run, &[query.a, query.b]).await?;
     Ok(Page(TransitionsPage { chart: chart::differences(&report), query, report, choices }))
 }
 
@@ -70,22 +70,16 @@ impl TransitionsPage {
         "runs"
     }
 
-    fn has_rule(&self) -> bool {
-        self.query.rule.is_some() || self.query.k.is_some() || self.query.threshold.is_some()
+    /// What is asked for one side alone: nothing where both follow the same.
+    fn own_rule(&self, rule: &RuleQuery) -> RuleQuery {
+        let TransitionsQuery { rule: common, k, threshold, .. } = self.query.clone();
+        if *rule == (RuleQuery { rule: common, k, threshold }) { RuleQuery::default() } else { rule.clone() }
     }
 
     fn figures(&self) -> Vec<FigureRow> {
         let (a, b) = (&self.report.a.results.figures, &self.report.b.results.figures);
-        let d = &self.report.differences;
-        let row = |name, a, b, difference| FigureRow { name, a, b, difference };
-        vec![
-            row("IA", a.ia, b.ia, d.ia),
-            row("IP", a.ip, b.ip, d.ip),
-            row("IR", a.ir, b.ir, d.ir),
-            row("IF1", a.if1, b.if1, d.if1),
-            row("Coarse accuracy", a.coarse_accuracy, b.coarse_accuracy, d.coarse_accuracy),
-            row("Fine exact match", a.fine_exact_match, b.fine_exact_match, d.fine_exact_match),
-        ]
+        let figures = a.named().into_iter().zip(b.named()).zip(self.report.differences.named());
+        figures.map(|(((name, a), (_, b)), (_, difference))| FigureRow { name, a, b, difference }).collect()
     }
 
     fn tests(&self) -> Vec<TestRow> {
@@ -108,42 +102,51 @@ impl TransitionsPage {
             cells: Outcome::ALL
                 .into_iter()
                 .zip(row)
-                .map(|(b, &images)| Cell { outcome: b, images, address: self.gallery(a, b).filter(|_| images > 0) })
+                .map(|(b, &images)| Cell { outcome: b, images, address: (images > 0).then(|| self.gallery(a, b)) })
                 .collect(),
         };
         Outcome::ALL.into_iter().zip(outcomes).map(row).collect()
     }
 
-    /// B's images of one outcome that had another under A. Galleries know each run's own rule alone, and the images of one
-    /// data set.
-    fn gallery(&self, a: Outcome, b: Outcome) -> Option<String> {
+    /// B's images of one outcome that had another under A.
+    fn gallery(&self, a: Outcome, b: Outcome) -> String {
         let (run_a, run_b) = (&self.report.a.run, &self.report.b.run);
-        let other = run_a.id.to_string();
-        (!self.has_rule() && run_a.dataset == run_b.dataset).then(|| {
-            let query = [("outcome", Some(b.code())), ("other", Some(&*other)), ("other_outcome", Some(a.code()))];
-            text::address(&format!("/runs/{}/images", run_b.id), &query)
-        })
+        let [rule_a, rule_b] = self.query.rules();
+        let query = OutcomeQuery {
+            outcome: Some(b),
+            rule: rule_b.rule,
+            k: rule_b.k,
+            threshold: rule_b.threshold,
+            other: Some(run_a.id),
+            other_outcome: Some(a),
+            other_rule: rule_a.rule,
+            other_k: rule_a.k,
+            other_threshold: rule_a.threshold,
+            ..OutcomeQuery::default()
+        };
+        text::address_of(&format!("/runs/{}/images", run_b.id), &query)
     }
 
     fn swapped(&self) -> String {
-        self.address("/transitions", self.report.b.run.id, self.report.a.run.id)
+        let TransitionsQuery { a, b, rule, k, threshold, rule_a, k_a, threshold_a, rule_b, k_b, threshold_b } =
+            self.query.clone();
+        let swapped = TransitionsQuery {
+            a: b,
+            b: a,
+            rule,
+            k,
+            threshold,
+            rule_a: rule_b,
+            k_a: k_b,
+            threshold_a: threshold_b,
+            rule_b: rule_a,
+            k_b: k_a,
+            threshold_b: threshold_a,
+        };
+        text::address_of("/transitions", &swapped)
     }
 
     fn json(&self) -> String {
-        self.address("/api/v1/transitions", self.report.a.run.id, self.report.b.run.id)
-    }
-
-    fn address(&self, path: &str, a: impl ToString, b: impl ToString) -> String {
-        let TransitionsQuery { a: _, b: _, rule, k, threshold } = &self.query;
-        let (a, b) = (a.to_string(), b.to_string());
-        let (k, threshold) = (k.map(|k| k.to_string()), threshold.map(|threshold| threshold.to_string()));
-        let query = [
-            ("a", Some(a.as_str())),
-            ("b", Some(b.as_str())),
-            ("rule", rule.as_deref()),
-            ("k", k.as_deref()),
-            ("threshold", threshold.as_deref()),
-        ];
-        text::address(path, &query)
+        text::address_of("/api/v1/transitions", &self.query)
     }
 }

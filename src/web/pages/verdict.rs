@@ -1,7 +1,7 @@
 //! The verdict of a comparison, in plain words.
 
 use crate::{
-    domain::{RunId, spec::Objective},
+    domain::{RunId, ratio, spec::Objective},
     report::{Cell, Comparison, Figure},
     web::filters,
 };
@@ -14,10 +14,8 @@ pub struct Verdict {
     pub runs: Vec<RunId>,
     /// Its IA.
     pub ia: Figure,
-    /// Its coarse accuracy.
-    pub coarse_accuracy: Option<f64>,
-    /// Images that it gets right for the wrong reasons, of how many, and the run to look at; `None` for a group.
-    pub wrong_reasons: Option<WrongReasons>,
+    /// Who is right for the wrong reasons most often; `None` where nobody is, or all cells are groups.
+    pub wrong: Option<WrongReasons>,
     /// It is told how many labels there are.
     pub oracle: bool,
     /// Others whose interval overlaps its own.
@@ -34,14 +32,22 @@ pub struct Rival {
     pub pair: Option<(RunId, RunId)>,
 }
 
-/// The headline case of a run.
+/// The headline case: the run with the most images that are right for the wrong reasons.
 pub struct WrongReasons {
+    /// “resnet-tiny · top-k softmax”.
+    pub name: String,
     /// The run.
     pub run: RunId,
     /// FFCT.
     pub images: u64,
+    /// Images with the right category.
+    pub right: u64,
+    /// The share of those that it gets right for the wrong reasons.
+    pub share: f64,
     /// All test images.
     pub total: u64,
+    /// It is one among several.
+    pub compared: usize,
 }
 
 impl Verdict {
@@ -63,15 +69,10 @@ impl Verdict {
             best: name(best),
             runs: cell.runs.clone(),
             ia: cell.figures.ia,
-            coarse_accuracy: cell.figures.coarse_accuracy.value,
-            wrong_reasons: cell.counts.zip(cell.runs.first()).map(|(counts, run)| WrongReasons {
-                run: *run,
-                images: counts.ffct,
-                total: counts.total(),
-            }),
+            wrong: wrong(comparison),
             oracle: cell.objective == Objective::TopKSoftmax,
             rivals: rivals
-                .map(|(_, rival)| Rival { name: name(rival), pair: single(rival.1).zip(single(cell)) })
+                .map(|(_, rival)| Rival { name: name(rival), pair: rival.1.single().zip(cell.single()) })
                 .collect(),
             compared: cells().count(),
         })
@@ -83,12 +84,17 @@ impl Verdict {
     }
 }
 
-/// The run of a cell that is no group.
-fn single(cell: &Cell) -> Option<RunId> {
-    match cell.runs.as_slice() {
-        [run] => Some(*run),
-        _ => None,
-    }
+/// The run with the highest share of FFCT, of equals the first one. Groups of seeds have shares of their own, and no images.
+fn wrong(comparison: &Comparison) -> Option<WrongReasons> {
+    let cells = || comparison.rows.iter().flat_map(|row| row.cells.iter().map(move |cell| (row.backbone, cell)));
+    let single = cells().filter_map(|(backbone, cell)| {
+        let (counts, run) = (cell.counts?, cell.single()?);
+        let name = format!("{backbone} · {}", filters::mode(cell.objective));
+        let (images, right, total) = (counts.ffct, counts.ftct + counts.ffct, counts.total());
+        let share = ratio(images, right)?;
+        Some(WrongReasons { name, run, images, right, share, total, compared: cells().count() })
+    });
+    single.reduce(|most, next| if next.images > most.images { next } else { most }).filter(|most| most.images > 0)
 }
 
 /// Whether two figures are too close to tell apart: their 95% intervals, or mean ± spread of a group, share a value. Of a
