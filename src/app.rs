@@ -97,10 +97,11 @@ impl Server {
         };
         let queue = Queue::new(store.clone(), settings);
         let (activity, watched) = watch::channel::<Option<Activity>>(None);
+        let reports = Reports::new(store.clone());
         let services = Services {
-            reports: Reports::new(store.clone()),
             queue: queue.clone(),
-            predictor: Predictor::new(store.clone()),
+            predictor: Predictor::new(store.clone(), reports.clone()),
+            reports,
             images: Images::new(store.clone()),
             weights: Weights::new(&store),
             annotations: Annotations::new(store.clone()),

@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, path::PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::{
@@ -60,27 +60,23 @@ pub struct Activity {
 #[derive(Clone, Debug)]
 pub struct Predictor {
     store: Store,
+    reports: Reports,
     classifiers: Classifiers,
 }
 
-/// `rule=&k=&threshold=&top=`
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// How an upload is decided, and how much of it is shown.
+#[derive(Clone, Debug, Default)]
 pub struct PredictionOptions {
-    /// `top-k` or `threshold`; by default the run's own.
-    pub rule: Option<String>,
-    /// Labels taken by a top-k rule; 1 by default, since an upload has no truth whose size could be used.
-    pub k: Option<u16>,
-    /// θ; by default the run's.
-    pub threshold: Option<f64>,
+    /// The rule; k of top-k is 1 by default, since an upload has no truth whose size could be used.
+    pub rule: RuleQuery,
     /// Fine labels shown, most probable first; 10 by default. Those that the rule takes are always shown.
     pub top: Option<usize>,
 }
 
 impl Predictor {
-    /// Over the runs in `store`.
-    pub fn new(store: Store) -> Self {
-        Self { store, classifiers: Classifiers::default() }
+    /// Over the runs in `store`, of which `reports` knows the decision rules.
+    pub fn new(store: Store, reports: Reports) -> Self {
+        Self { store, reports, classifiers: Classifiers::default() }
     }
 
     /// How a run decides for one upload.
@@ -88,13 +84,12 @@ impl Predictor {
         let row = self.store.run(run).await?;
         let weights = self.store.artifact(run, ArtifactKind::Weights).await?;
         let taxonomy = self.store.dataset(&row.dataset).await?.taxonomy;
-        let query = RuleQuery { rule: options.rule.clone(), k: options.k, threshold: options.threshold };
-        let rule = match query.resolve(&row.spec)? {
-            Some(DecisionRule::TopK { k: TopK::Oracle }) => {
-                Some(DecisionRule::TopK { k: TopK::Fixed(std::num::NonZeroU16::MIN) })
-            }
-            rule @ (Some(DecisionRule::TopK { k: TopK::Fixed(_) } | DecisionRule::Threshold { .. }) | None) => rule,
-        };
+        let rule = self.reports.rule(&row, &options.rule).await?.map(|rule| match rule {
+            DecisionRule::TopK { k: TopK::Oracle } => DecisionRule::TopK { k: TopK::Fixed(std::num::NonZeroU16::MIN) },
+            rule @ (DecisionRule::TopK { k: TopK::Fixed(_) }
+            | DecisionRule::Threshold { .. }
+            | DecisionRule::PerLabel { .. }) => rule,
+        });
         let spec = ModelSpec::of(&row.spec, &taxonomy);
         let file = ModelFile { path: weights.path, sha256: weights.sha256, spec, input_size: row.spec.input_size };
         let classified = self.classifiers.classify(file, image).await.map_err(|error| match error {
@@ -105,7 +100,7 @@ impl Predictor {
             }
         })?;
         let logits = &classified.logits;
-        let path = match (&logits.fine, &classified.coarse_layer, spec.activation, rule) {
+        let path = match (&logits.fine, &classified.coarse_layer, spec.activation, &rule) {
             (Some(fine), Some((weight, bias)), Some(activation), Some(rule)) => {
                 let head = Head { activation, coarse_input: spec.coarse_input, weight, bias };
                 decision_path(fine, &head, rule, 0)

@@ -3,10 +3,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    domain::{
-        CoarseId, Counts, DecisionRule, Judgements, LabelSet, Outcome, Tally,
-        decision::{ExactMatch, arg_max},
-    },
+    domain::{CoarseId, Counts, DecisionRule, Judgements, LabelSet, Outcome, Tally, decision::arg_max},
     exchange::Scores,
 };
 
@@ -40,7 +37,7 @@ impl Decision {
 }
 
 /// Decides one image. `fine`: its fine logits and the rule, or `None` for a coarse-only run; `coarse`: its coarse logits.
-pub fn decide(fine: Option<(&[f32], DecisionRule)>, coarse: &[f32], truth: Truth) -> Decision {
+pub fn decide(fine: Option<(&[f32], &DecisionRule)>, coarse: &[f32], truth: Truth) -> Decision {
     let fine = fine.map(|(logits, rule)| rule.decide(logits, truth.fine.len()));
     let coarse = CoarseId(arg_max(coarse) as u16);
     Decision {
@@ -55,26 +52,25 @@ pub fn decide(fine: Option<(&[f32], DecisionRule)>, coarse: &[f32], truth: Truth
 pub fn decide_all<'a>(
     scores: &Scores,
     truths: impl IntoIterator<Item = Truth<'a>>,
-    rule: Option<DecisionRule>,
+    rule: Option<&DecisionRule>,
 ) -> Vec<Decision> {
     let truths: Vec<Truth> = truths.into_iter().collect();
     let one = |(row, truth): (usize, &Truth)| decide(scores.fine_row(row).zip(rule), scores.coarse_row(row), *truth);
     truths.par_iter().enumerate().map(one).collect()
 }
 
-/// What is right about each image of a split, as [`decide_all`] would have it. `truths`: one per row of `scores`.
-pub fn judge_all(scores: &Scores, truths: &[Truth], rule: Option<DecisionRule>) -> Judgements {
-    let exact = rule.map(ExactMatch::from);
-    let one = |row: usize, truth: &Truth| {
-        let fine = scores.fine_row(row).zip(exact).is_some_and(|(logits, exact)| exact.holds(logits, truth.fine));
-        (fine, arg_max(scores.coarse_row(row)) == truth.coarse.index())
-    };
-    let right: Vec<(bool, bool)> = truths.par_iter().enumerate().map(|(row, truth)| one(row, truth)).collect();
-    Judgements::of(rule.is_some(), right)
+/// What is right about each image of a split, as [`decide_all`] has it.
+pub fn judge_all<'a>(
+    scores: &Scores,
+    truths: impl IntoIterator<Item = Truth<'a>>,
+    rule: Option<&DecisionRule>,
+) -> Judgements {
+    let right = |one: Decision| (one.fine_correct.unwrap_or(false), one.coarse_correct);
+    Judgements::of(rule.is_some(), decide_all(scores, truths, rule).into_iter().map(right))
 }
 
 /// Counts the decisions of a split; `rule` as it was given to [`decide_all`].
-pub fn tally(decisions: &[Decision], rule: Option<DecisionRule>) -> Tally {
+pub fn tally(decisions: &[Decision], rule: Option<&DecisionRule>) -> Tally {
     Tally {
         images: decisions.len() as u64,
         coarse_correct: decisions.iter().filter(|decision| decision.coarse_correct).count() as u64,
@@ -95,12 +91,12 @@ mod tests {
         let strict = DecisionRule::Threshold { threshold: Threshold::PAPER };
         let of = |fine, coarse: &[f32]| decide(fine, coarse, truth).outcome();
         let logits = [2.0, -1.0, 0.5];
-        assert_eq!(of(Some((&logits, oracle)), &[0.0, 1.0]), Some(Outcome::Ftct));
+        assert_eq!(of(Some((&logits, &oracle)), &[0.0, 1.0]), Some(Outcome::Ftct));
         // sigmoid(0.5) = 0.62: the threshold takes one label of the two.
-        assert_eq!(of(Some((&logits, strict)), &[0.0, 1.0]), Some(Outcome::Ffct));
+        assert_eq!(of(Some((&logits, &strict)), &[0.0, 1.0]), Some(Outcome::Ffct));
         // A tie goes to the lower index, which is wrong here.
-        assert_eq!(of(Some((&logits, oracle)), &[1.0, 1.0]), Some(Outcome::Ftcf));
-        assert_eq!(of(Some((&logits, strict)), &[1.0, 1.0]), Some(Outcome::Ffcf));
+        assert_eq!(of(Some((&logits, &oracle)), &[1.0, 1.0]), Some(Outcome::Ftcf));
+        assert_eq!(of(Some((&logits, &strict)), &[1.0, 1.0]), Some(Outcome::Ffcf));
         assert_eq!(of(None, &[0.0, 1.0]), None);
         assert!(decide(None, &[0.0, 1.0], truth).coarse_correct);
     }

@@ -11,6 +11,7 @@ pub mod lookup;
 pub mod paired;
 pub mod pr_curve;
 pub mod ranking;
+pub mod tune;
 
 pub use calibration::Calibration;
 pub use columns::Columns;
@@ -23,3 +24,4 @@ pub use lookup::{Reading, completeness, consistency, read_labels};
 pub use paired::{Agreement, McNemar, McNemarMethod, Transitions, holm};
 pub use pr_curve::PrPoint;
 pub use ranking::{LabelCounts, Precisions, Ranking, affordable_resamples, average_precisions, label_counts};
+pub use tune::tune;

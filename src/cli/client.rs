@@ -58,6 +58,14 @@ impl From<Refusal> for Failure {
 #[derive(Clone, Debug)]
 pub struct Answer(String);
 
+/// An answer that is a file.
+pub struct Download {
+    /// What the server calls it.
+    pub name: Option<String>,
+    /// Its bytes, as they come.
+    pub body: Response,
+}
+
 /// What is read of an RFC 9457 problem document.
 #[derive(Deserialize)]
 struct Problem {
@@ -117,6 +125,14 @@ impl Client {
         self.send(self.request(Method::GET, path)?.query(query))
     }
 
+    /// `GET` of a file, which is not read yet.
+    pub fn download(&self, path: &str, query: &impl Serialize) -> Result<Download, Refusal> {
+        let body = self.successful(self.request(Method::GET, path)?.query(query))?;
+        let disposition = body.headers().get("content-disposition").and_then(|value| value.to_str().ok());
+        let name = disposition.and_then(|value| value.split('"').nth(1)).map(str::to_owned);
+        Ok(Download { name, body })
+    }
+
     /// The same of what is called `name` under a path. A name may hold any character, slashes too.
     pub fn get_named(&self, path: &str, name: &str, query: &impl Serialize) -> Result<Answer, Refusal> {
         let mut url = self.url(path)?;
@@ -152,14 +168,7 @@ impl Client {
         let http = http(&self.base, SILENCE).map_err(|error| Refusal::Answered(chain(&error)))?;
         let request = http.get(url).header("accept", "text/event-stream");
         let request = heard.into_iter().fold(request, |request, id| request.header("last-event-id", id));
-        let response = request.send().map_err(|error| self.no_answer(error))?;
-        match response.status() {
-            status if status.is_success() => Ok(Events::new(BufReader::new(response))),
-            status => {
-                let body = response.text().map_err(|error| self.no_answer(error))?;
-                Err(Refusal::Answered(self.refused(status, &body)))
-            }
-        }
+        self.successful(request).map(|response| Events::new(BufReader::new(response)))
     }
 
     fn url(&self, path: &str) -> Result<Url, Refusal> {
@@ -171,10 +180,20 @@ impl Client {
     }
 
     fn send(&self, request: RequestBuilder) -> Result<Answer, Refusal> {
+        let response = self.successful(request)?;
+        response.text().map(Answer).map_err(|error| self.no_answer(error))
+    }
+
+    /// The answer to a request, of which only the head is read, unless it is a refusal.
+    fn successful(&self, request: RequestBuilder) -> Result<Response, Refusal> {
         let response = request.send().map_err(|error| self.no_answer(error))?;
-        let status = response.status();
-        let body = response.text().map_err(|error| self.no_answer(error))?;
-        if status.is_success() { Ok(Answer(body)) } else { Err(Refusal::Answered(self.refused(status, &body))) }
+        match response.status() {
+            status if status.is_success() => Ok(response),
+            status => {
+                let body = response.text().map_err(|error| self.no_answer(error))?;
+                Err(Refusal::Answered(self.refused(status, &body)))
+            }
+        }
     }
 
     fn no_answer(&self, error: reqwest::Error) -> Refusal {

@@ -8,6 +8,7 @@ mod curves;
 mod dataset;
 mod events;
 mod experiment;
+mod export;
 mod failure;
 mod import;
 mod labels;
@@ -15,9 +16,11 @@ mod output;
 mod populate;
 mod predict;
 mod queue;
+mod report;
 mod rule;
 mod run;
 mod run_report;
+mod save;
 mod serve;
 mod submit;
 mod sweep;
@@ -141,6 +144,28 @@ enum Command {
         command: experiment::ExperimentCommand,
     },
 
+    /// Save a comparison or a run as one file of HTML that opens anywhere, with what it takes to come to it again
+    ///
+    /// Talks to a running server. The file holds charts, tables, images and every figure as JSON, and needs nothing else.
+    #[command(after_long_help = report::EXAMPLES)]
+    Report {
+        #[command(flatten)]
+        server: client::ServerArgs,
+        #[command(flatten)]
+        args: report::ReportArgs,
+    },
+
+    /// Save a comparison, or what a run decided for each image, as a table: CSV, JSON, Parquet, LaTeX
+    ///
+    /// Talks to a running server.
+    #[command(after_long_help = export::EXAMPLES)]
+    Export {
+        #[command(flatten)]
+        server: client::ServerArgs,
+        #[command(subcommand)]
+        command: export::ExportCommand,
+    },
+
     /// Show how a run's model decides for photographs: fine labels, contributions, category
     ///
     /// Talks to a running server. Nothing of the photographs is kept there.
@@ -190,6 +215,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Sweep { server, command } => sweeps::run(&server.client()?, command),
         Command::Queue { server, command } => queue::run(&server.client()?, command),
         Command::Experiment { server, command } => return experiment::run(&server.client()?, command),
+        Command::Report { server, args } => report::report(&server.client()?, &args),
+        Command::Export { server, command } => export::export(&server.client()?, &command),
         Command::Predict { server, args } => return predict::predict(&server.client()?, &args),
         Command::Bench(args) => bench::bench(&args),
         Command::Worker(args) => worker::work(args),

@@ -137,9 +137,9 @@ impl Plan {
         {
             let images = self.images.of(split, submission.spec.seed);
             let scores = self.images.scores(index, &submission.spec, split);
-            let truths: Vec<Truth> =
-                images.iter().map(|image| Truth { fine: &image.labels, coarse: image.coarse }).collect();
-            outcomes.push(NewOutcomes { split, judgements: judge_all(&scores, &truths, submission.spec.own_rule()) });
+            let truths = images.iter().map(|image| Truth { fine: &image.labels, coarse: image.coarse });
+            let judgements = judge_all(&scores, truths, submission.spec.own_rule().as_ref());
+            outcomes.push(NewOutcomes { split, judgements });
             if !self.without_scores {
                 let path = format!("{}.safetensors", kind.as_str());
                 std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;

@@ -277,6 +277,45 @@ mod tests {
         }
     }
 
+    /// As a shell parts it into words.
+    #[cfg(unix)]
+    fn words(line: &str) -> Vec<String> {
+        let rest = line.strip_prefix("twograin run ").unwrap();
+        let output = std::process::Command::new("sh").arg("-c").arg(format!("printf '%s\\0' {rest}")).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_terminator('\0').map(str::to_owned).collect()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_command_of_a_specification_submits_it() {
+        let with = |objective, fields: serde_json::Value| {
+            let mut all = serde_json::json!({"dataset": "d", "backbone": "resnet34", "objective": objective});
+            all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            serde_json::from_value::<RunSpec>(all).unwrap()
+        };
+        let everything = serde_json::json!({
+            "dataset": "a-b_c.1", "focal_alpha": {"hot dog": 2.5, "baker's $HOME": 1e-7}, "focal_gamma": 0.1,
+            "threshold": 0.123456789, "coarse_input": "logits", "input_size": 96, "epochs": 7, "batch_size": 5,
+            "optimizer": "sgd", "learning_rate": 3e-8, "momentum": 0.95, "nesterov": true, "schedule": "constant",
+            "warmup_epochs": 0.5, "weight_decay": 0, "decay_biases_and_norms": false, "clip_norm": 1.5,
+            "unfreeze": [{"group": "layer3", "epoch": 4, "learning_rate": 1e-9}, {"group": "layer4", "epoch": 2}],
+            "keep": "best-ia", "patience": 3, "sampling": "label-balanced", "augmentation": "none",
+            "seed": 18_446_744_073_709_551_615_u64, "threads": 3, "device": "cuda:1",
+            "initial_weights": "/some where/it's \"w\".pth"
+        });
+        for spec in [
+            with("coarse-only", serde_json::json!({})),
+            with("sigmoid-threshold", serde_json::json!({"unfreeze": "none", "optimizer": "adamw", "threshold": 1})),
+            with("top-k-softmax", everything),
+        ] {
+            let line = Line::try_parse_from(words(&spec.command())).unwrap_or_else(|error| panic!("{error}"));
+            let submitted: Submission = serde_json::from_value(Value::Object(line.submit.body().unwrap())).unwrap();
+            assert_eq!(submitted.spec, spec);
+            assert_eq!(submitted.spec.text(), spec.text());
+        }
+    }
+
     #[test]
     fn a_wrong_name_is_answered_with_the_right_ones() {
         let error = Line::try_parse_from([&FIRST[..5], &["--objective", "best"]].concat()).err().unwrap().to_string();

@@ -1,13 +1,13 @@
 //! Decision rules: from the fine scores of one image to the set of labels taken as predicted.
 
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{FineId, LabelSet};
 
 /// How a set of fine labels is taken from fine scores.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "kebab-case")]
 pub enum DecisionRule {
     /// The `k` highest scores. Ties: lower class index first.
@@ -19,6 +19,11 @@ pub enum DecisionRule {
     Threshold {
         /// The threshold θ on the sigmoid's probability.
         threshold: Threshold,
+    },
+    /// Every label whose probability exceeds its own threshold, strictly.
+    PerLabel {
+        /// θ_t of each fine label, in index order.
+        thresholds: Arc<[Threshold]>,
     },
 }
 
@@ -67,23 +72,6 @@ impl Threshold {
     }
 }
 
-impl Threshold {
-    /// The least logit whose [`sigmoid`] exceeds the threshold; infinite if none does. Whoever holds many logits against it needs
-    /// no exponential for each.
-    pub fn least_logit(self) -> f32 {
-        // Bits of floats in the order of their values, and back; `sigmoid` rises with them.
-        let ordered = |bits: i32| bits ^ (((bits >> 31).cast_unsigned()) >> 1).cast_signed();
-        let ordinal = |float: f32| ordered(float.to_bits().cast_signed());
-        let float = |ordinal: i32| f32::from_bits(ordered(ordinal).cast_unsigned());
-        let (mut below, mut above) = (ordinal(f32::NEG_INFINITY), ordinal(f32::INFINITY));
-        while i64::from(above) - i64::from(below) > 1 {
-            let middle = below.midpoint(above);
-            if sigmoid(float(middle)) > self.0 { above = middle } else { below = middle }
-        }
-        float(above)
-    }
-}
-
 impl TryFrom<f64> for Threshold {
     type Error = String;
     fn try_from(value: f64) -> Result<Self, String> {
@@ -100,16 +88,17 @@ impl From<Threshold> for f64 {
 impl DecisionRule {
     /// The labels taken from `logits` (one fine logit per label). `true_count` is the number of true labels, which the
     /// oracle rule reads and the others ignore.
-    pub fn decide(self, logits: &[f32], true_count: usize) -> LabelSet {
+    pub fn decide(&self, logits: &[f32], true_count: usize) -> LabelSet {
         match self {
             Self::TopK { k: TopK::Oracle } => top_k(logits, true_count),
             Self::TopK { k: TopK::Fixed(k) } => top_k(logits, usize::from(k.get())),
-            Self::Threshold { threshold } => above(logits, threshold),
+            Self::Threshold { threshold } => above(logits, std::iter::repeat(threshold)),
+            Self::PerLabel { thresholds } => above(logits, thresholds.iter()),
         }
     }
 
     /// Whether [`decide`](Self::decide) takes `label`.
-    pub fn takes(self, logits: &[f32], true_count: usize, label: FineId) -> bool {
+    pub fn takes(&self, logits: &[f32], true_count: usize, label: FineId) -> bool {
         let among_first = |k: usize| {
             let own = logits[label.index()];
             let goes_before =
@@ -120,52 +109,7 @@ impl DecisionRule {
             Self::TopK { k: TopK::Oracle } => among_first(true_count),
             Self::TopK { k: TopK::Fixed(k) } => among_first(usize::from(k.get())),
             Self::Threshold { threshold } => sigmoid(logits[label.index()]) > threshold.get(),
-        }
-    }
-}
-
-/// Whether a rule takes exactly the true labels of an image: what [`DecisionRule::decide`] equals them for, without a set for
-/// each image.
-#[derive(Clone, Copy, Debug)]
-pub enum ExactMatch {
-    /// Of the `k` highest scores.
-    TopK(TopK),
-    /// Of every label whose logit is at least this one.
-    From(f32),
-}
-
-impl From<DecisionRule> for ExactMatch {
-    fn from(rule: DecisionRule) -> Self {
-        match rule {
-            DecisionRule::TopK { k } => Self::TopK(k),
-            DecisionRule::Threshold { threshold } => Self::From(threshold.least_logit()),
-        }
-    }
-}
-
-impl ExactMatch {
-    /// Of one image, with finite `logits` and these true labels.
-    pub fn holds(self, logits: &[f32], truth: &LabelSet) -> bool {
-        match self {
-            Self::From(least) => {
-                let taken = logits.iter().filter(|logit| **logit >= least).count();
-                taken == truth.len() && truth.iter().all(|label| logits[label.index()] >= least)
-            }
-            Self::TopK(k) => {
-                let k = match k {
-                    TopK::Oracle => truth.len(),
-                    TopK::Fixed(k) => usize::from(k.get()),
-                };
-                if k.min(logits.len()) != truth.len() {
-                    return false;
-                }
-                // The true labels are the first ones if only they go before the last of them, and it is one itself.
-                let rank = |label: usize, other: usize| logits[other].total_cmp(&logits[label]).then(label.cmp(&other));
-                let last = truth.iter().map(FineId::index).reduce(|a, b| if rank(a, b).is_gt() { a } else { b });
-                last.is_none_or(|last| {
-                    (0..logits.len()).filter(|other| rank(last, *other).is_gt()).count() < truth.len()
-                })
-            }
+            Self::PerLabel { thresholds } => sigmoid(logits[label.index()]) > thresholds[label.index()].get(),
         }
     }
 }
@@ -180,8 +124,9 @@ fn top_k(logits: &[f32], k: usize) -> LabelSet {
     order.into_iter().map(FineId).collect()
 }
 
-fn above(logits: &[f32], threshold: Threshold) -> LabelSet {
-    (0u16..).zip(logits).filter(|&(_, &logit)| sigmoid(logit) > threshold.get()).map(|(fine, _)| FineId(fine)).collect()
+fn above<'a>(logits: &[f32], thresholds: impl Iterator<Item = &'a Threshold>) -> LabelSet {
+    let labels = (0u16..).map(FineId).zip(logits).zip(thresholds);
+    labels.filter(|((_, logit), threshold)| sigmoid(**logit) > threshold.get()).map(|((fine, _), _)| fine).collect()
 }
 
 /// `1 / (1 + exp(-logit))` in float64, as the threshold rule reads it.
@@ -191,14 +136,24 @@ pub fn sigmoid(logit: f32) -> f64 {
 
 /// Softmax of `logits` in float64.
 pub fn softmax(logits: &[f32]) -> Vec<f64> {
+    let mut probabilities = Vec::with_capacity(logits.len());
+    softmax_into(logits, &mut probabilities);
+    probabilities
+}
+
+/// The same in place of what was in `probabilities`, for many images without a new vector for each.
+pub fn softmax_into(logits: &[f32], probabilities: &mut Vec<f64>) {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exp: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) - f64::from(max)).exp()).collect();
-    let sum: f64 = exp.iter().sum();
-    exp.into_iter().map(|e| e / sum).collect()
+    probabilities.clear();
+    probabilities.extend(logits.iter().map(|&logit| (f64::from(logit) - f64::from(max)).exp()));
+    let sum: f64 = probabilities.iter().sum();
+    for probability in probabilities {
+        *probability /= sum;
+    }
 }
 
 /// The index of the largest value; ties: the lower index. 0 for an empty slice.
-pub fn arg_max(values: &[f32]) -> usize {
+pub fn arg_max<T: PartialOrd>(values: &[T]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
         if *value > values[best] {
@@ -237,43 +192,25 @@ mod tests {
     }
 
     #[test]
+    fn each_label_has_its_own_threshold() {
+        // sigmoid(0) = 0.5, sigmoid(2) = 0.881, sigmoid(-1) = 0.269
+        let rule = DecisionRule::PerLabel { thresholds: [0.5, 0.88, 0.27, 0.2].map(Threshold).into() };
+        assert_eq!(rule.decide(&[0.0, 2.0, -1.0, -1.0], 0), set(&[1, 3]));
+    }
+
+    #[test]
     fn a_label_is_taken_if_it_is_in_the_set() {
         let logits = [1.0, 3.0, -0.0, 0.0, 3.0, -2.0, 0.0];
         let threshold = DecisionRule::Threshold { threshold: Threshold(0.5) };
-        let top_k = (1..9).map(fixed).chain([DecisionRule::TopK { k: TopK::Oracle }, threshold]);
-        for rule in top_k {
+        let per_label =
+            DecisionRule::PerLabel { thresholds: [0.8, 0.9, 0.5, 0.4, 0.95, 0.1, 0.5].map(Threshold).into() };
+        let rules = (1..9).map(fixed).chain([DecisionRule::TopK { k: TopK::Oracle }, threshold, per_label]);
+        for rule in rules {
             for true_count in 0..4 {
                 let set = rule.decide(&logits, true_count);
                 for label in (0..7).map(FineId) {
                     assert_eq!(rule.takes(&logits, true_count, label), set.contains(label), "{rule:?} {label}");
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn the_least_logit_parts_those_above_the_threshold_from_the_rest() {
-        let thresholds = (0..=1000).map(|i| f64::from(i) / 1000.0).chain([1e-9, 1.0 - 1e-9, 0.5 + 1e-12]);
-        for threshold in thresholds.map(Threshold) {
-            let least = threshold.least_logit();
-            assert!(sigmoid(least.next_down()) <= threshold.get(), "{threshold:?} {least}");
-            assert!(least == f32::INFINITY || sigmoid(least) > threshold.get(), "{threshold:?} {least}");
-        }
-        assert_eq!(Threshold(1.0).least_logit(), f32::INFINITY);
-        // logit(0.7) = 0.847…
-        assert!((Threshold::PAPER.least_logit() - 0.847_297_9).abs() < 1e-6);
-    }
-
-    #[test]
-    fn an_exact_match_is_an_equal_set() {
-        let logits = [1.0, 3.0, -0.0, 0.0, 3.0, -2.0, 0.0];
-        let threshold = |theta| DecisionRule::Threshold { threshold: Threshold(theta) };
-        let rules = (1..9).map(fixed).chain([DecisionRule::TopK { k: TopK::Oracle }, threshold(0.5), threshold(0.0)]);
-        for rule in rules {
-            for bits in 0_u32..1 << logits.len() {
-                let truth: LabelSet = (0..7).filter(|label| bits >> label & 1 == 1).map(FineId).collect();
-                let equal = rule.decide(&logits, truth.len()) == truth;
-                assert_eq!(ExactMatch::from(rule).holds(&logits, &truth), equal, "{rule:?} {truth:?}");
             }
         }
     }
@@ -290,6 +227,10 @@ mod tests {
             (DecisionRule::TopK { k: TopK::Oracle }, r#"{"rule":"top-k","k":null}"#),
             (fixed(3), r#"{"rule":"top-k","k":3}"#),
             (DecisionRule::Threshold { threshold: Threshold::PAPER }, r#"{"rule":"threshold","threshold":0.7}"#),
+            (
+                DecisionRule::PerLabel { thresholds: [Threshold::PAPER, Threshold(0.25)].into() },
+                r#"{"rule":"per-label","thresholds":[0.7,0.25]}"#,
+            ),
         ] {
             assert_eq!(serde_json::to_string(&rule).unwrap(), json);
             assert_eq!(serde_json::from_str::<DecisionRule>(json).unwrap(), rule);

@@ -77,7 +77,7 @@ impl<'a> From<&'a FineScores> for Head<'a> {
 
 /// The path of an image with these `fine_logits` (`[fine]`) through `head`. `true_count` is the image's number of true
 /// fine labels, which the oracle rule alone reads. Lengths agree, as they do in a read score file.
-pub fn decision_path(fine_logits: &[f32], head: &Head, rule: DecisionRule, true_count: usize) -> DecisionPath {
+pub fn decision_path(fine_logits: &[f32], head: &Head, rule: &DecisionRule, true_count: usize) -> DecisionPath {
     let probabilities = head.activation.probabilities(fine_logits);
     let mut inputs = Vec::with_capacity(fine_logits.len());
     head.activation.coarse_inputs(head.coarse_input, fine_logits, &mut inputs);
@@ -107,7 +107,14 @@ pub fn decision_path(fine_logits: &[f32], head: &Head, rule: DecisionRule, true_
     fine.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.fine.cmp(&b.fine)));
     let (winner, runner_up) = first_two(&logits);
     let biases = head.bias.iter().map(|&bias| Some(f64::from(bias)));
-    DecisionPath { fine, coarse: coarse_evidence(&logits, biases), winner, runner_up, rule: Some(rule), predicted }
+    DecisionPath {
+        fine,
+        coarse: coarse_evidence(&logits, biases),
+        winner,
+        runner_up,
+        rule: Some(rule.clone()),
+        predicted,
+    }
 }
 
 /// The path of an image through a coarse-only model: image → category, with no evidence between. `coarse_logits`:
@@ -162,7 +169,7 @@ mod tests {
     fn a_hand_worked_path() {
         // p = sigmoid(0, ln 4, -ln 4) = 1/2, 4/5, 1/5.
         let ln4 = 4f32.ln();
-        let path = decision_path(&[0.0, ln4, -ln4], &head(CoarseInput::Probabilities), threshold(), 0);
+        let path = decision_path(&[0.0, ln4, -ln4], &head(CoarseInput::Probabilities), &threshold(), 0);
         let order: Vec<_> = path.fine.iter().map(|evidence| evidence.fine.0).collect();
         assert_eq!(order, [1, 0, 2]);
         assert_eq!(path.predicted.as_slice(), [FineId(1)]);
@@ -181,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_head_on_logits_weighs_logits() {
-        let path = decision_path(&[1.0, 2.0, -3.0], &head(CoarseInput::Logits), threshold(), 0);
+        let path = decision_path(&[1.0, 2.0, -3.0], &head(CoarseInput::Logits), &threshold(), 0);
         assert_eq!(path.coarse[0].logit, 0.25 + 2.0 - 2.0 - 1.5);
         assert_eq!(path.fine[0].contributions, [-2.0, 8.0]);
     }
@@ -189,7 +196,7 @@ mod tests {
     #[test]
     fn the_oracle_takes_as_many_as_are_true() {
         let rule = DecisionRule::TopK { k: TopK::Oracle };
-        let path = decision_path(&[1.0, 2.0, 3.0], &head(CoarseInput::Logits), rule, 2);
+        let path = decision_path(&[1.0, 2.0, 3.0], &head(CoarseInput::Logits), &rule, 2);
         assert_eq!(path.predicted.as_slice(), [FineId(1), FineId(2)]);
     }
 

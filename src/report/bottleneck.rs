@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Figure, HeadWeights, PairedTest, Reports, RuleQuery, RunBrief, evidence::Evidence, reports::brief, rule::rule_words,
+    Figure, HeadWeights, PairedTest, Reports, RunBrief,
+    evidence::Evidence,
+    reports::brief,
+    rule::{rule_query, rule_words},
 };
 use crate::{
     analysis::{
@@ -24,18 +27,13 @@ use crate::{
 /// The same run always gets the same orders and intervals.
 const SEED: u64 = 0;
 
-/// A [`RuleQuery`] and `coarse_only=ID`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BottleneckQuery {
-    /// `top-k` or `threshold`; by default the run's own rule.
-    pub rule: Option<String>,
-    /// Labels taken per image; without it, the oracle: as many as the image truly has.
-    pub k: Option<u16>,
-    /// θ; by default the run's.
-    pub threshold: Option<f64>,
-    /// The coarse-only run that completeness is measured by; by default the newest of the same backbone and test set.
-    pub coarse_only: Option<RunId>,
+rule_query! {
+    /// A [`RuleQuery`](super::RuleQuery) and `coarse_only=ID`.
+    #[derive(Default, Serialize)]
+    pub struct BottleneckQuery {
+        /// The coarse-only run that completeness is measured by; by default the newest of the same backbone and test set.
+        pub coarse_only: Option<RunId>,
+    }
 }
 
 /// `GET /api/v1/runs/{id}/bottleneck`: what the coarse head makes of fine labels, on the test images.
@@ -146,8 +144,7 @@ impl Reports {
     /// Whether the bottleneck of a run is honest, under any rule.
     pub async fn bottleneck(&self, id: RunId, query: &BottleneckQuery) -> Result<BottleneckReport> {
         let run = self.succeeded(id).await?;
-        let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
-        let Some(rule) = rule else {
+        let Some(rule) = self.rule(&run, query).await? else {
             return Err(Error::Invalid(format!(
                 "run {id} is coarse-only: it has no fine labels between image and category, and so no bottleneck"
             )));
@@ -233,7 +230,7 @@ struct Work {
 impl Work {
     fn report(self) -> Result<BottleneckReport> {
         let fine = self.evidence.scores.fine.as_ref().ok_or_else(|| no_fine_scores(self.run.id))?;
-        let decisions = self.evidence.decide(Some(self.rule));
+        let decisions = self.evidence.decide(Some(&self.rule));
         let readings = read_labels(&self.evidence.scores, &decisions, &self.taxonomy);
         let right: Vec<bool> = decisions.iter().map(|decision| decision.coarse_correct).collect();
 
@@ -262,7 +259,7 @@ impl Work {
             head: HeadWeights::of(fine, &self.taxonomy),
             completeness: self.completeness(&right),
             resamples: RESAMPLES,
-            rule_words: rule_words(self.rule),
+            rule_words: rule_words(&self.rule),
             rule: self.rule,
             run: self.run,
         })

@@ -91,10 +91,10 @@ impl Reports {
     }
 
     pub(super) async fn categories_question(&self, run: RunRow, query: &RuleQuery) -> Result<CategoriesQuestion> {
-        let rule = query.resolve(&run.spec)?;
+        let rule = self.rule(&run, query).await?;
         let taxonomy = self.store.dataset(&run.dataset).await?.taxonomy;
         let evidence = self.evidence(run.id, Split::Test).await?;
-        let judgements = self.judgements(&run, Split::Test, rule).await?;
+        let judgements = self.judgements(&run, Split::Test, rule.as_ref()).await?;
         let rank = |evidence: &Evidence| Some(rank(evidence));
         let precisions = self.kept_precisions(format!("{} categories", run.id), evidence.clone(), rank).await?;
         Ok(CategoriesQuestion { run, rule, taxonomy, evidence, judgements, precisions })
@@ -133,7 +133,7 @@ impl CoarseSaid {
 impl CategoriesQuestion {
     /// Outcomes of each category's images; `None` for a coarse-only run.
     pub fn outcomes(&self) -> Option<Vec<Counts>> {
-        self.rule?;
+        self.rule.as_ref()?;
         let mut counts = vec![Counts::default(); self.taxonomy.coarse().len()];
         for (row, truth) in self.evidence.truths().enumerate() {
             if let Some(outcome) = self.judgements.outcome(row) {
@@ -155,8 +155,8 @@ impl CategoriesQuestion {
         let (images, correct) = (said.predicted.len() as u64, counts.iter().map(|counts| counts.correct).sum());
         let right = pairs().map(|(truth, predicted)| truth == predicted);
         CategoriesReport {
+            rule_words: rule.as_ref().map(rule_words),
             rule,
-            rule_words: rule.map(rule_words),
             images,
             resamples: affordable_resamples(said.predicted.len(), counts.len()),
             coarse_accuracy: Figure::proportion(correct, images),

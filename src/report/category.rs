@@ -138,8 +138,8 @@ impl CategoriesQuestion {
         let counts = confusion.counts(category);
         let items = || said.iter().map(|said| (said.probability, said.truly));
         let report = CategoryReport {
+            rule_words: rule.as_ref().map(rule_words),
             rule,
-            rule_words: rule.map(rule_words),
             images: said.len() as u64,
             resamples: affordable_resamples(said.len(), taxonomy.coarse().len()),
             category: CategoryFigures {

@@ -231,7 +231,7 @@ impl Reports {
     async fn own_judgements(&self, run: RunId) -> Result<Arc<Judgements>> {
         let row = self.store.run(run).await?;
         let rule = row.spec.own_rule();
-        self.judgements(&row, Split::Test, rule).await
+        self.judgements(&row, Split::Test, rule.as_ref()).await
     }
 }
 
@@ -241,7 +241,7 @@ impl Cell {
         let tests = group.tests();
         Self {
             objective,
-            rule: group.newest().spec.own_rule().map(rule_words).unwrap_or_default(),
+            rule: group.newest().spec.own_rule().as_ref().map(rule_words).unwrap_or_default(),
             runs: group.ids(),
             counts: match tests.as_slice() {
                 [test] => test.counts,

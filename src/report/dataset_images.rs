@@ -209,7 +209,7 @@ impl Reports {
         let mut judged = Vec::new();
         for run in runs {
             let own = run.spec.own_rule();
-            let judgements = self.judgements(&run, Split::Test, own).await?;
+            let judgements = self.judgements(&run, Split::Test, own.as_ref()).await?;
             judged.push((ShownRun { id: run.id, name: run.name }, judgements));
         }
         Ok(Selection {

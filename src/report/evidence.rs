@@ -25,7 +25,7 @@ impl Evidence {
     }
 
     /// What is decided for each image; `rule` as in [`decide_all`].
-    pub fn decide(&self, rule: Option<DecisionRule>) -> Vec<Decision> {
+    pub fn decide(&self, rule: Option<&DecisionRule>) -> Vec<Decision> {
         decide_all(&self.scores, self.truths(), rule)
     }
 
@@ -80,9 +80,9 @@ impl Reports {
         &self,
         run: &RunRow,
         split: Split,
-        rule: Option<DecisionRule>,
+        rule: Option<&DecisionRule>,
     ) -> Result<Arc<Judgements>> {
-        let own = rule == run.spec.own_rule();
+        let own = rule == run.spec.own_rule().as_ref();
         let words = if own { "own".into() } else { format!("{rule:?}") };
         let key = format!("{} {split} {words}", run.id);
         if let Some(known) = self.judgements.get(&key) {
@@ -91,8 +91,8 @@ impl Reports {
         let judgements = if own {
             self.store.judgements(run.id, split).await?
         } else {
-            let evidence = self.evidence(run.id, split).await?;
-            super::blocking(move || judge_all(&evidence.scores, &evidence.truths().collect::<Vec<_>>(), rule)).await?
+            let (evidence, rule) = (self.evidence(run.id, split).await?, rule.cloned());
+            super::blocking(move || judge_all(&evidence.scores, evidence.truths(), rule.as_ref())).await?
         };
         let judgements = Arc::new(judgements);
         self.judgements.put(key, judgements.clone());

@@ -17,7 +17,7 @@ use crate::{
         Calibration, Companions, Decision, Estimate, LabelCounts, Precisions, Ranking, Truth, affordable_resamples,
         average_precisions,
     },
-    domain::{DecisionRule, FineId, RunId, Split, Taxonomy},
+    domain::{DecisionRule, FineId, RunId, Split, Taxonomy, Threshold},
     error::{Error, Result},
     exchange::{FineScores, ScoreActivation},
     store::RunRow,
@@ -97,7 +97,7 @@ impl Reports {
     /// One fine label of a run, under any rule.
     pub async fn label(&self, id: RunId, name: &str, query: &RuleQuery) -> Result<LabelReport> {
         let run = self.succeeded(id).await?;
-        let Some(rule) = query.resolve(&run.spec)? else {
+        let Some(rule) = self.rule(&run, query).await? else {
             return Err(Error::Invalid(format!("run {id} is coarse-only: it has no scores of fine labels")));
         };
         let taxonomy = self.store.dataset(&run.dataset).await?.taxonomy;
@@ -133,7 +133,7 @@ impl Question {
             Error::internal("a run with a decision rule has no fine scores", format!("run {}", run.id))
         })?;
         let ranked = ranked_by(fine, &[*label]).into_iter().next().unwrap_or_default();
-        let decisions = evidence.decide(Some(*rule));
+        let decisions = evidence.decide(Some(rule));
         let said: Vec<Said> = evidence
             .truths()
             .zip(&decisions)
@@ -155,8 +155,8 @@ impl Question {
         let entry = &taxonomy.fine()[label.index()];
         let companions = |chosen: fn(&Said) -> bool, list: Listed| self.companions(&said, &decisions, chosen, list);
         let report = LabelReport {
-            rule: *rule,
-            rule_words: rule_words(*rule),
+            rule: rule.clone(),
+            rule_words: rule_words(rule),
             images: said.len() as u64,
             resamples: affordable_resamples(said.len(), fine.fine_count),
             label: LabelFigures {
@@ -164,7 +164,7 @@ impl Question {
                 category: entry.parent.map(|parent| taxonomy.coarse_name(parent).to_owned()),
                 figures: ClassFigures::of(counts, (*average_precision).into()),
             },
-            threshold: threshold(*rule),
+            threshold: threshold(rule, *label),
             curve: PrecisionRecall::of(ranked.iter().zip(&said).map(|(by, said)| (*by, said.truly)), |by| {
                 probability(fine.activation, by)
             }),
@@ -237,10 +237,11 @@ fn rank(evidence: &Evidence, label: FineId) -> Option<Precisions> {
 }
 
 /// What the sigmoid of a label's logit must exceed under a rule.
-fn threshold(rule: DecisionRule) -> Option<f64> {
+fn threshold(rule: &DecisionRule, label: FineId) -> Option<f64> {
     match rule {
         DecisionRule::TopK { .. } => None,
         DecisionRule::Threshold { threshold } => Some(threshold.get()),
+        DecisionRule::PerLabel { thresholds } => thresholds.get(label.index()).copied().map(Threshold::get),
     }
 }
 

@@ -5,8 +5,11 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassFigures, Figure, Reports, RuleQuery, RunBrief, class::ranked_by, evidence::Evidence, reports::brief,
-    rule::rule_words,
+    ClassFigures, Figure, Reports, RunBrief,
+    class::ranked_by,
+    evidence::Evidence,
+    reports::brief,
+    rule::{rule_query, rule_words},
 };
 use crate::{
     analysis::{
@@ -21,18 +24,13 @@ use crate::{
 /// The same run always gets the same intervals.
 pub(super) const BOOTSTRAP_SEED: u64 = 0;
 
-/// A [`RuleQuery`] and `sort=`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LabelsQuery {
-    /// `top-k` or `threshold`; by default the run's own rule.
-    pub rule: Option<String>,
-    /// Labels taken per image; without it, the oracle: as many as the image truly has.
-    pub k: Option<u16>,
-    /// θ; by default the run's.
-    pub threshold: Option<f64>,
-    /// By what; by default the taxonomy's order.
-    pub sort: Option<LabelSort>,
+rule_query! {
+    /// A [`RuleQuery`](super::RuleQuery) and `sort=`.
+    #[derive(Default)]
+    pub struct LabelsQuery {
+        /// By what; by default the taxonomy's order.
+        pub sort: Option<LabelSort>,
+    }
 }
 
 /// `name`, `support`, `average_precision`, `precision`, `recall` or `f1`, with `-` in front for the largest first.
@@ -116,13 +114,12 @@ impl Reports {
     /// The fine labels of a run, one by one, under any rule.
     pub async fn labels(&self, id: RunId, query: &LabelsQuery) -> Result<LabelsReport> {
         let run = self.succeeded(id).await?;
-        let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
-        let Some(rule) = rule else {
+        let Some(rule) = self.rule(&run, query).await? else {
             return Err(Error::Invalid(format!("run {id} is coarse-only: it has no scores of fine labels")));
         };
         let taxonomy = self.store.dataset(&run.dataset).await?.taxonomy;
         let evidence = self.evidence(id, Split::Test).await?;
-        let counts = label_counts(&evidence.decide(Some(rule)), evidence.truths(), taxonomy.fine().len());
+        let counts = label_counts(&evidence.decide(Some(&rule)), evidence.truths(), taxonomy.fine().len());
         let precisions = self.precisions(id, evidence.clone()).await?;
 
         let each = taxonomy.fine().iter().zip(&counts).zip(&precisions.each);
@@ -140,8 +137,8 @@ impl Reports {
         let all: LabelCounts = supported().sum();
         Ok(LabelsReport {
             run: brief(run),
+            rule_words: rule_words(&rule),
             rule,
-            rule_words: rule_words(rule),
             images: evidence.scores.len() as u64,
             resamples: affordable_resamples(evidence.scores.len(), counts.len()),
             supported: supported().count(),

@@ -14,7 +14,9 @@ mod dataset;
 mod dataset_images;
 mod disk;
 mod evidence;
+mod export;
 mod figure;
+mod frozen;
 mod head_weights;
 mod known;
 mod label;
@@ -43,7 +45,9 @@ pub use dataset_images::{
     Agreement as RunAgreement, DatasetColumn, DatasetImage, DatasetImages, DatasetImagesQuery, ShownRun,
 };
 pub use disk::bytes_words;
+pub use export::{OutcomeExport, comparison_caption, comparison_table};
 pub use figure::{Figure, Figures};
+pub use frozen::{Examples, FileStamp, Frozen, ImagesOf, RunStamp};
 pub use head_weights::{CategoryWeights, HeadWeights, LabelWeight, LabelWeights};
 pub use label::{CompanionLabel, CompanionList, LabelReport};
 pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
@@ -53,6 +57,7 @@ pub use outcomes::{
 pub use paper::{PaperRow, PaperTable, paper_tables};
 pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
 pub use reports::{IndicesQuery, Reports, RunQuery};
+pub(crate) use rule::rule_query;
 pub use rule::{RuleQuery, rule_words};
 pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults, SubmittedRun};
 pub use sort::{Column, Sort};

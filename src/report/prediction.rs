@@ -99,11 +99,11 @@ impl Prediction {
         Self {
             width: size.0,
             height: size.1,
-            rule: path.rule,
-            rule_words: path.rule.map(|rule| match (rule, run.spec.objective) {
+            rule: path.rule.clone(),
+            rule_words: path.rule.as_ref().map(|rule| match (rule, run.spec.objective) {
                 // The rule reads the sigmoid of a logit, whatever the probabilities that are shown.
-                (DecisionRule::Threshold { threshold }, Objective::TopKSoftmax) => {
-                    format!("sigmoid(logit) > {}; the probabilities shown are softmax’s", threshold.get())
+                (DecisionRule::Threshold { .. } | DecisionRule::PerLabel { .. }, Objective::TopKSoftmax) => {
+                    format!("{}, where p is sigmoid(logit); the probabilities shown are softmax’s", rule_words(rule))
                 }
                 (rule, _) => rule_words(rule),
             }),
@@ -194,7 +194,7 @@ mod tests {
         };
         let said = |logits: &[f32]| {
             let rule = DecisionRule::Threshold { threshold: Threshold::PAPER };
-            sentence(&taxonomy, &decision_path(logits, &head, rule, 0))
+            sentence(&taxonomy, &decision_path(logits, &head, &rule, 0))
         };
         assert_eq!(said(&[9.0, -9.0, -9.0]), "animal, because of dog 1.00 (+4.0)");
         assert_eq!(said(&[9.0, -9.0, 12.0]), "animal, because of dog 1.00 (+4.0) and person 1.00 (+0.2)");

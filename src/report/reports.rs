@@ -11,11 +11,11 @@ use tokio::sync::Mutex;
 
 use super::{
     Attempt, Comparison, DatasetBrief, DatasetReport, Listing, RunBrief, RunReport, RunResults, evidence::Evidence,
-    known::Known, rule::RuleQuery, run::IndicesReport, transitions::Paired,
+    known::Known, rule::rule_query, run::IndicesReport, transitions::Paired,
 };
 use crate::{
     analysis::{Columns, Interventions, Precisions},
-    domain::{Judgements, RunId, RunStatus, Split, Tally},
+    domain::{Judgements, RunId, RunStatus, Split, Tally, Threshold},
     error::{Error, Result},
     recent::Recent,
     store::{RunRow, Store, Truths},
@@ -35,6 +35,8 @@ const CACHED_TRUTHS: usize = 8;
 const CACHED_PRECISIONS: usize = 512;
 /// How many runs' interventions are kept in memory: a kilobyte or two each.
 const CACHED_INTERVENTIONS: usize = 64;
+/// How many runs' tuned thresholds are kept in memory: some kilobytes each.
+const CACHED_THRESHOLDS: usize = 64;
 
 /// Answers every question of pages and API from the store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct Reports {
     pub(super) precisions: Recent<Arc<Precisions>>,
     /// By the run.
     pub(super) interventions: Recent<Arc<Interventions>>,
+    /// Tuned on validation, by the run.
+    pub(super) thresholds: Recent<Arc<[Threshold]>>,
 }
 
 /// Which runs to list.
@@ -70,18 +74,13 @@ pub struct RunQuery {
     pub limit: Option<u32>,
 }
 
-/// A [`RuleQuery`] and `alpha=`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IndicesQuery {
-    /// `top-k` or `threshold`; by default the run's own rule.
-    pub rule: Option<String>,
-    /// Labels taken per image; without it, the oracle: as many as the image truly has.
-    pub k: Option<u16>,
-    /// θ; by default the run's.
-    pub threshold: Option<f64>,
-    /// α of `if_alpha` and β of `f_beta`; 1 by default.
-    pub alpha: Option<f64>,
+rule_query! {
+    /// A [`RuleQuery`](super::RuleQuery) and `alpha=`.
+    #[derive(Default)]
+    pub struct IndicesQuery {
+        /// α of `if_alpha` and β of `f_beta`; 1 by default.
+        pub alpha: Option<f64>,
+    }
 }
 
 impl Reports {
@@ -97,6 +96,7 @@ impl Reports {
             truths: Recent::new(CACHED_TRUTHS),
             precisions: Recent::new(CACHED_PRECISIONS),
             interventions: Recent::new(CACHED_INTERVENTIONS),
+            thresholds: Recent::new(CACHED_THRESHOLDS),
         }
     }
 
@@ -149,7 +149,7 @@ impl Reports {
             RunStatus::Queued => Some(self.store.queue_position(id).await?),
             RunStatus::Running | RunStatus::Succeeded | RunStatus::Failed | RunStatus::Canceled => None,
         };
-        let results = row.test.map(|test| RunResults::of(test, row.spec.own_rule()));
+        let results = row.test.map(|test| RunResults::of(test, row.spec.own_rule().as_ref()));
         Ok(RunReport {
             note: row.note.clone(),
             spec: row.spec.clone(),
@@ -179,8 +179,8 @@ impl Reports {
         if !(alpha > 0.0 && alpha <= 100.0) {
             return Err(Error::Invalid(format!("alpha: {alpha} is outside 0 (exclusive) to 100")));
         }
-        let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
-        let tally = self.judgements(&run, Split::Test, rule).await?.tally();
+        let rule = self.rule(&run, query).await?;
+        let tally = self.judgements(&run, Split::Test, rule.as_ref()).await?.tally();
         let indices = tally.indices();
         Ok(IndicesReport {
             run: id,

@@ -1,29 +1,60 @@
 //! Which decision rule is asked for, and how it is said.
 
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::Reports;
 use crate::{
-    domain::{DecisionRule, RunSpec, Threshold, TopK},
+    analysis::tune,
+    domain::{DecisionRule, RunSpec, Split, Threshold, TopK},
     error::{Error, Result},
+    store::RunRow,
 };
 
-/// `rule=top-k|threshold&k=&threshold=`: any rule on any run's fine scores; by default the run's own.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RuleQuery {
-    /// `top-k` or `threshold`.
-    pub rule: Option<String>,
-    /// Labels taken per image; without it, the oracle: as many as the image truly has.
-    pub k: Option<u16>,
-    /// θ; by default the run's.
-    pub threshold: Option<f64>,
+/// A query with the fields of a [`RuleQuery`] after its own. They stand in each such query, because serde flattens nothing
+/// into a struct that refuses unknown fields.
+macro_rules! rule_query {
+    ($(#[$meta:meta])* pub struct $name:ident { $($fields:tt)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $($fields)*
+            /// `top-k`, `threshold` or `tuned`; by default the run's own rule, or that which `k` or `threshold` goes with.
+            pub rule: Option<String>,
+            /// Labels taken per image by top-k; without it, the oracle: as many as the image truly has.
+            pub k: Option<u16>,
+            /// θ; by default the run's.
+            pub threshold: Option<f64>,
+        }
+
+        impl From<&$name> for $crate::report::RuleQuery {
+            fn from(query: &$name) -> Self {
+                Self { rule: query.rule.clone(), k: query.k, threshold: query.threshold }
+            }
+        }
+    };
+}
+pub(crate) use rule_query;
+
+rule_query! {
+    /// `rule=top-k|threshold|tuned&k=&threshold=`: any rule on any run's fine scores; by default the run's own.
+    #[derive(Default, PartialEq, Serialize)]
+    pub struct RuleQuery {}
+}
+
+/// What a query asks for.
+enum Asked {
+    /// A rule that is known without scores.
+    Rule(DecisionRule),
+    /// One threshold per fine label, tuned on validation.
+    Tuned,
 }
 
 impl RuleQuery {
-    /// The rule asked for; `None` for a coarse-only run, which has no fine scores to decide on.
-    pub fn resolve(&self, spec: &RunSpec) -> Result<Option<DecisionRule>> {
+    /// `None` for a coarse-only run, which has no fine scores to decide on.
+    fn asked(&self, spec: &RunSpec) -> Result<Option<Asked>> {
         let invalid = |text: &str| Err(Error::Invalid(text.into()));
         let Some(own) = spec.own_rule() else {
             return match (&self.rule, self.k, self.threshold) {
@@ -34,32 +65,64 @@ impl RuleQuery {
             };
         };
         match (self.rule.as_deref(), self.k, self.threshold) {
-            (None, None, None) => Ok(Some(own)),
+            (None, None, None) => Ok(Some(Asked::Rule(own))),
             (Some("top-k") | None, k, None) => match k {
                 Some(0) => invalid("k: at least one label is taken"),
-                k => Ok(Some(DecisionRule::TopK { k: k.and_then(NonZeroU16::new).into() })),
+                k => Ok(Some(Asked::Rule(DecisionRule::TopK { k: k.and_then(NonZeroU16::new).into() }))),
             },
             (Some("threshold") | None, None, threshold) => {
                 let threshold = threshold.map_or(Ok(spec.threshold), Threshold::try_from);
                 let threshold = threshold.map_err(|error| Error::Invalid(format!("threshold: {error}")))?;
-                Ok(Some(DecisionRule::Threshold { threshold }))
+                Ok(Some(Asked::Rule(DecisionRule::Threshold { threshold })))
             }
-            (Some("top-k"), _, Some(_)) => invalid("threshold: it goes with rule=threshold"),
-            (Some("threshold"), Some(_), _) => invalid("k: it goes with rule=top-k"),
+            (Some("tuned"), None, None) => Ok(Some(Asked::Tuned)),
+            (Some("top-k" | "tuned"), _, Some(_)) => invalid("threshold: it goes with rule=threshold"),
+            (Some("threshold" | "tuned"), Some(_), _) => invalid("k: it goes with rule=top-k"),
             (None, Some(_), Some(_)) => {
                 invalid("k goes with rule=top-k, threshold with rule=threshold: give one of them")
             }
-            (Some(other), _, _) => invalid(&format!("rule: “{other}” is not a rule; they are top-k and threshold")),
+            (Some(other), _, _) => {
+                invalid(&format!("rule: “{other}” is not a rule; they are top-k, threshold and tuned"))
+            }
         }
     }
 }
 
+impl Reports {
+    /// The rule that `query` asks for on a succeeded run; `None` for a coarse-only run.
+    pub async fn rule(&self, run: &RunRow, query: impl Into<RuleQuery>) -> Result<Option<DecisionRule>> {
+        match query.into().asked(&run.spec)? {
+            None => Ok(None),
+            Some(Asked::Rule(rule)) => Ok(Some(rule)),
+            Some(Asked::Tuned) => Ok(Some(DecisionRule::PerLabel { thresholds: self.tuned(run).await? })),
+        }
+    }
+
+    /// Each fine label's threshold with the highest F1 on validation. It depends on a run's scores alone, and is kept.
+    async fn tuned(&self, run: &RunRow) -> Result<Arc<[Threshold]>> {
+        let key = run.id.to_string();
+        if let Some(known) = self.thresholds.get(&key) {
+            return Ok(known);
+        }
+        let (evidence, own) = (self.evidence(run.id, Split::Validation).await?, run.spec.threshold);
+        let tuned = super::blocking(move || {
+            let fine = evidence.scores.fine.as_ref()?;
+            Some(tune(fine, &evidence.truths().collect::<Vec<_>>(), own))
+        });
+        let no_scores = || Error::internal("a run with a decision rule has no fine scores", key.as_str());
+        let tuned = tuned.await?.ok_or_else(no_scores)?;
+        self.thresholds.put(key, tuned.clone());
+        Ok(tuned)
+    }
+}
+
 /// A rule as pages say it.
-pub fn rule_words(rule: DecisionRule) -> String {
+pub fn rule_words(rule: &DecisionRule) -> String {
     match rule {
         DecisionRule::TopK { k: TopK::Oracle } => "top-k, k = the image’s true number of labels (oracle)".into(),
         DecisionRule::TopK { k: TopK::Fixed(k) } => format!("top-k, k = {k}"),
         DecisionRule::Threshold { threshold } => format!("p > {}", threshold.get()),
+        DecisionRule::PerLabel { .. } => "p > the label’s own threshold, tuned for its F1 on validation images".into(),
     }
 }
 
@@ -70,8 +133,12 @@ mod tests {
 
     fn words(objective: Objective, rule: Option<&str>, k: Option<u16>, threshold: Option<f64>) -> String {
         let spec = RunSpec::new("d", Backbone::ResNetTiny, objective);
-        let query = RuleQuery { rule: rule.map(str::to_owned), k, threshold };
-        query.resolve(&spec).map_or_else(|error| error.to_string(), |rule| rule.map_or("none".into(), rule_words))
+        match (RuleQuery { rule: rule.map(str::to_owned), k, threshold }).asked(&spec) {
+            Err(error) => error.to_string(),
+            Ok(None) => "none".into(),
+            Ok(Some(Asked::Tuned)) => "tuned".into(),
+            Ok(Some(Asked::Rule(rule))) => rule_words(&rule),
+        }
     }
 
     #[test]
@@ -80,6 +147,7 @@ mod tests {
         assert!(words(top_k, None, None, None).contains("oracle"));
         assert_eq!(words(top_k, None, Some(2), None), "top-k, k = 2");
         assert_eq!(words(top_k, Some("threshold"), None, None), "p > 0.7");
+        assert_eq!(words(top_k, Some("tuned"), None, None), "tuned");
         assert_eq!(words(sigmoid, None, None, Some(0.5)), "p > 0.5");
         assert!(words(sigmoid, Some("top-k"), None, None).contains("oracle"));
         assert_eq!(words(Objective::CoarseOnly, None, None, None), "none");
@@ -92,8 +160,11 @@ mod tests {
         assert!(words(top_k, None, Some(1), Some(0.5)).contains("give one of them"));
         assert!(words(top_k, Some("threshold"), Some(1), None).starts_with("k: it goes with"));
         assert!(words(top_k, Some("top-k"), None, Some(0.5)).starts_with("threshold: it goes with"));
+        assert!(words(top_k, Some("tuned"), Some(1), None).starts_with("k: it goes with"));
+        assert!(words(top_k, Some("tuned"), None, Some(0.5)).starts_with("threshold: it goes with"));
         assert!(words(top_k, None, None, Some(1.5)).starts_with("threshold: "));
         assert!(words(top_k, Some("best"), None, None).contains("“best” is not a rule"));
         assert!(words(Objective::CoarseOnly, None, Some(1), None).contains("no fine scores"));
+        assert!(words(Objective::CoarseOnly, Some("tuned"), None, None).contains("no fine scores"));
     }
 }

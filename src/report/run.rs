@@ -172,7 +172,7 @@ pub struct RunResults {
 
 impl RunResults {
     /// From the counts under `rule`; `None` for a coarse-only run.
-    pub(super) fn of(test: Tally, rule: Option<DecisionRule>) -> Self {
+    pub(super) fn of(test: Tally, rule: Option<&DecisionRule>) -> Self {
         Self {
             rule: rule.map(rule_words),
             test_images: test.images,

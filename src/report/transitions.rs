@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Figure, Figures, Reports, RuleQuery, RunBrief, RunResults, reports::brief};
+use super::{Figure, Figures, Reports, RuleQuery, RunBrief, RunResults, reports::brief, rule::rule_query};
 use crate::{
     analysis::{Agreement, McNemar, Transitions, interval::RESAMPLES},
     domain::{DatasetId, DecisionRule, Judgements, Outcome, RunId, RunStatus, Split},
@@ -17,38 +17,33 @@ const CHOICES: usize = 200;
 /// The same pair of runs always gets the same intervals.
 const BOOTSTRAP_SEED: u64 = 0;
 
-/// `a=ID&b=ID`, a [`RuleQuery`] for both, and one for each, which goes before it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TransitionsQuery {
-    /// Run A, from which differences count.
-    pub a: RunId,
-    /// Run B; it may be run A under another rule.
-    pub b: RunId,
-    /// `top-k` or `threshold`; by default each run's own rule.
-    pub rule: Option<String>,
-    /// Labels taken per image; without it, the oracle: as many as the image truly has.
-    pub k: Option<u16>,
-    /// θ; by default each run's.
-    pub threshold: Option<f64>,
-    /// `rule` of run A alone.
-    pub rule_a: Option<String>,
-    /// `k` of run A alone.
-    pub k_a: Option<u16>,
-    /// `threshold` of run A alone.
-    pub threshold_a: Option<f64>,
-    /// `rule` of run B alone.
-    pub rule_b: Option<String>,
-    /// `k` of run B alone.
-    pub k_b: Option<u16>,
-    /// `threshold` of run B alone.
-    pub threshold_b: Option<f64>,
+rule_query! {
+    /// `a=ID&b=ID`, a [`RuleQuery`](super::RuleQuery) for both, and one for each, which goes before it.
+    #[derive(Serialize)]
+    pub struct TransitionsQuery {
+        /// Run A, from which differences count.
+        pub a: RunId,
+        /// Run B; it may be run A under another rule.
+        pub b: RunId,
+        /// `rule` of run A alone.
+        pub rule_a: Option<String>,
+        /// `k` of run A alone.
+        pub k_a: Option<u16>,
+        /// `threshold` of run A alone.
+        pub threshold_a: Option<f64>,
+        /// `rule` of run B alone.
+        pub rule_b: Option<String>,
+        /// `k` of run B alone.
+        pub k_b: Option<u16>,
+        /// `threshold` of run B alone.
+        pub threshold_b: Option<f64>,
+    }
 }
 
 impl TransitionsQuery {
     /// What is asked for run A and for run B.
     pub fn rules(&self) -> [RuleQuery; 2] {
-        let common = RuleQuery { rule: self.rule.clone(), k: self.k, threshold: self.threshold };
+        let common = RuleQuery::from(self);
         let own = [
             RuleQuery { rule: self.rule_a.clone(), k: self.k_a, threshold: self.threshold_a },
             RuleQuery { rule: self.rule_b.clone(), k: self.k_b, threshold: self.threshold_b },
@@ -140,8 +135,8 @@ impl Reports {
     }
 
     async fn side(&self, run: RunRow, rule: RuleQuery) -> Result<Side> {
-        let rule = rule.resolve(&run.spec)?;
-        Ok(Side { judgements: self.judgements(&run, Split::Test, rule).await?, rule, run })
+        let rule = self.rule(&run, &rule).await?;
+        Ok(Side { judgements: self.judgements(&run, Split::Test, rule.as_ref()).await?, rule, run })
     }
 
     /// Succeeded runs whose test set is that of `run`, newest first; itself among them.
@@ -199,7 +194,7 @@ impl Paired {
 
 impl ComparedRun {
     fn of(side: Side) -> Self {
-        Self { results: RunResults::of(side.judgements.tally(), side.rule), run: brief(side.run) }
+        Self { results: RunResults::of(side.judgements.tally(), side.rule.as_ref()), run: brief(side.run) }
     }
 }
 

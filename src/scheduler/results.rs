@@ -37,7 +37,7 @@ pub(super) async fn outcomes(
         let artifact = find(kind).ok_or_else(|| Error::Invalid(format!("the worker left no {split} scores")))?;
         let truths = store.truths(row.dataset_id, split).await?;
         let path = directory.join(&artifact.path);
-        let sha256 = artifact.sha256.clone();
+        let (sha256, rule) = (artifact.sha256.clone(), rule.clone());
         let outcomes = tokio::task::spawn_blocking(move || of_split(split, rule, &path, &sha256, truths))
             .await
             .map_err(|error| Error::internal("outcomes were not computed", error))??;
@@ -79,5 +79,5 @@ fn of_split(
             Ok(Truth { fine: &truths.labels[row], coarse: truths.coarse[row] })
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(NewOutcomes { split, judgements: judge_all(&scores, &truths, rule) })
+    Ok(NewOutcomes { split, judgements: judge_all(&scores, truths, rule.as_ref()) })
 }

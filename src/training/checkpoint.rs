@@ -352,7 +352,7 @@ fn tensors<'a>(
 /// Of all that decides what is learned, but the content of files: the specification, and which images have which labels.
 fn identity(spec: &RunSpec, data: &TrainingData) -> Sha256Hex {
     let mut hash = Sha256::new();
-    hash.update(serde_json::to_string(spec).unwrap_or_default());
+    hash.update(spec.text());
     for sample in &data.train {
         hash.update(format!("\n{} {} {:?}", sample.source_id, sample.coarse.0, sample.labels.as_slice()));
     }

@@ -236,7 +236,8 @@ impl<'a> Trainer<'a> {
         )?;
         let truths = self.validation.iter().map(|&index| &self.samples[index]);
         let truths = truths.map(|sample| Truth { fine: &sample.labels, coarse: sample.coarse });
-        let tally = tally(&decide_all(&scores, truths, spec.own_rule()), spec.own_rule());
+        let rule = spec.own_rule();
+        let tally = tally(&decide_all(&scores, truths, rule.as_ref()), rule.as_ref());
         let validation_counts = tally.counts.filter(|counts| counts.total() > 0);
         let figures = Figures {
             loss: validation_loss,

@@ -8,6 +8,7 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::error::Problem;
+use crate::exchange::table::Format;
 
 /// A JSON body, read or written.
 pub struct Json<T>(pub T);
@@ -42,6 +43,36 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         let axum::extract::Query(value) = axum::extract::Query::try_from_uri(&uri)
             .map_err(|rejection| Problem::invalid(reason("The query", &rejection.body_text())))?;
         Ok(Self(value))
+    }
+}
+
+/// A query with `format=`, which says what kind of file is wanted, beside the fields of `T`.
+pub struct Formatted<T> {
+    /// What kind of file.
+    pub format: Format,
+    /// The other fields.
+    pub query: T,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Formatted<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let pairs = parts.uri.query().unwrap_or_default().split('&');
+        let (formats, others): (Vec<&str>, Vec<&str>) = pairs.partition(|pair| pair.starts_with("format="));
+        let format = match formats.as_slice() {
+            [one] => one["format=".len()..].parse().map_err(|error| Problem::invalid(format!("format: {error}")))?,
+            [] => {
+                return Err(Problem::invalid(format!(
+                    "format: it is missing; give {}",
+                    Format::ALL.map(Format::as_str).join(", ")
+                )));
+            }
+            _ => return Err(Problem::invalid("format: it is there twice")),
+        };
+        parts.uri = Uri::try_from(format!("/?{}", others.join("&"))).unwrap_or_default();
+        let Query(query) = Query::from_request_parts(parts, state).await?;
+        Ok(Self { format, query })
     }
 }
 

@@ -31,6 +31,11 @@ use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer, se
 
 use crate::services::Services;
 
+/// The header of a file to keep. `name`: letters, digits, `-`, `_` and `.`, as in names of data sets.
+fn attachment(name: &str) -> String {
+    format!("attachment; filename=\"{name}\"")
+}
+
 /// Everything the web serves.
 pub fn router(services: Services, security: Security) -> Router {
     let answers_change = HeaderValue::from_static("no-cache");

@@ -2,21 +2,16 @@
 
 use std::str::FromStr;
 
-use serde::Deserialize;
-
 use super::error::Problem;
-use crate::{domain::RunId, services::PredictionOptions};
+use crate::{domain::RunId, report::rule_query, services::PredictionOptions};
 
-/// `run=ID&rule=top-k|threshold&k=&threshold=&top=`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PredictionQuery {
-    /// Whose model decides.
-    pub run: RunId,
-    rule: Option<String>,
-    k: Option<u16>,
-    threshold: Option<f64>,
-    top: Option<usize>,
+rule_query! {
+    /// `run=ID&top=` and a [`RuleQuery`](crate::report::RuleQuery).
+    pub struct PredictionQuery {
+        /// Whose model decides.
+        pub run: RunId,
+        top: Option<usize>,
+    }
 }
 
 impl PredictionQuery {
@@ -34,9 +29,8 @@ impl PredictionQuery {
     }
 
     /// All but the run.
-    pub fn options(self) -> PredictionOptions {
-        let Self { run: _, rule, k, threshold, top } = self;
-        PredictionOptions { rule, k, threshold, top }
+    pub fn options(&self) -> PredictionOptions {
+        PredictionOptions { rule: self.into(), top: self.top }
     }
 }
 

@@ -130,7 +130,7 @@ fn what_labels_say_by_the_taxonomy_is_numpys() {
             ScoreActivation::Sigmoid => DecisionRule::Threshold { threshold: Threshold::new(0.5).unwrap() },
             ScoreActivation::Softmax => DecisionRule::TopK { k: std::num::NonZeroU16::new(3).into() },
         };
-        let decisions = decide_all(&case.scores, case.truths(), Some(rule));
+        let decisions = decide_all(&case.scores, case.truths(), Some(&rule));
         let readings = read_labels(&case.scores, &decisions, &taxonomy());
         let categories: Vec<_> = readings.iter().map(|reading| reading.category.map(|id| u64::from(id.0))).collect();
         assert_eq!(categories, list(&theirs["reading"], Value::as_u64));

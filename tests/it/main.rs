@@ -9,6 +9,7 @@ mod curves;
 mod dataset;
 mod events;
 mod experiment;
+mod exports;
 mod faults;
 mod images;
 mod journey;

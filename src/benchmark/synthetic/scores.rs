@@ -158,9 +158,8 @@ mod tests {
         let spec = submission(run, "synthetic-2000").unwrap().spec;
         let scores = images.scores(run, &spec, Split::Test);
         let images = images.of(Split::Test, 0);
-        let truths: Vec<Truth> =
-            images.iter().map(|image| Truth { fine: &image.labels, coarse: image.coarse }).collect();
-        judge_all(&scores, &truths, spec.own_rule()).tally()
+        let truths = images.iter().map(|image| Truth { fine: &image.labels, coarse: image.coarse });
+        judge_all(&scores, truths, spec.own_rule().as_ref()).tally()
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The specification of a training run: everything that decides its outcomes, in one validated value.
 
 mod choices;
+mod command;
 mod focal_alpha;
 mod unfreeze;
 

@@ -1,5 +1,7 @@
 //! One image: as lists show it, and in full.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Asked, OutcomeQuery};
@@ -118,7 +120,8 @@ impl Reports {
         })
         .await?;
         let place = place?;
-        let items = self.items(&asked, &[place.row]).await?;
+        let asked = Arc::new(asked);
+        let items = self.items(&asked, vec![place.row]).await?;
         let item = items
             .into_iter()
             .next()
@@ -129,7 +132,7 @@ impl Reports {
         Ok(ImageReport {
             fine: asked.fine_labels(place.row),
             coarse: asked.categories(place.row),
-            rule: asked.rule.map(rule_words),
+            rule: asked.rule.as_ref().map(rule_words),
             others,
             previous: place.previous.map(image_of),
             next: place.next.map(image_of),
@@ -144,16 +147,20 @@ impl Reports {
         let mut others = Vec::new();
         let comparable = self.comparable(run).await?;
         for other in comparable.into_iter().filter(|other| other.id != run.id).take(MAX_RUNS) {
-            let judged = self.judgements(&other, Split::Test, other.spec.own_rule()).await?;
+            let judged = self.judgements(&other, Split::Test, other.spec.own_rule().as_ref()).await?;
             others.push(OutcomeUnder::of(&ShownRun { id: other.id, name: other.name.clone() }, &judged, row));
         }
         Ok(others)
     }
 
-    pub(super) async fn items(&self, asked: &Asked, rows: &[usize]) -> Result<Vec<OutcomeItem>> {
+    pub(in crate::report) async fn items(&self, asked: &Arc<Asked>, rows: Vec<usize>) -> Result<Vec<OutcomeItem>> {
         let images: Vec<ImageId> = rows.iter().map(|row| asked.evidence.truths.images[*row]).collect();
         let listed = self.store.listed(&images).await?;
-        Ok(rows.iter().zip(listed).map(|(row, listed)| asked.item(*row, listed)).collect())
+        let asked = asked.clone();
+        crate::report::blocking(move || {
+            rows.into_iter().zip(listed).map(|(row, listed)| asked.item(row, listed)).collect()
+        })
+        .await
     }
 }
 
@@ -172,7 +179,8 @@ impl Asked {
     fn item(&self, row: usize, listed: ListedImage) -> OutcomeItem {
         let (scores, truths, columns) = (&self.evidence.scores, &self.evidence.truths, &self.selection.columns);
         let labels = &truths.labels[row];
-        let predicted = scores.fine_row(row).zip(self.rule).map(|(logits, rule)| rule.decide(logits, labels.len()));
+        let predicted =
+            scores.fine_row(row).zip(self.rule.as_ref()).map(|(logits, rule)| rule.decide(logits, labels.len()));
         let probabilities = self.probabilities(row);
         let probability = |label: FineId| probabilities.get(label.index()).copied().unwrap_or_default();
         let missing = |predicted: &LabelSet| {

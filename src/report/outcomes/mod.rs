@@ -5,7 +5,7 @@ mod select;
 
 use std::{collections::HashSet, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use item::{ImageReport, MissedLabel, OutcomeItem, OutcomeUnder, ScoredLabel};
 pub use select::ImageColumn;
@@ -15,7 +15,7 @@ use super::{
     Reports, RuleQuery, RunBrief, Sort,
     evidence::Evidence,
     reports::{brief, cursor, limit},
-    rule::rule_words,
+    rule::{rule_query, rule_words},
 };
 use crate::{
     domain::{CoarseId, Counts, DatasetId, DecisionRule, FineId, ImageId, Outcome, RunId, Split, Taxonomy},
@@ -23,64 +23,59 @@ use crate::{
     store::RunRow,
 };
 
-/// Which images of a run, in which order, from where on, how many. Conditions hold together.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OutcomeQuery {
-    /// `FTCT`, `FTCF`, `FFCT` or `FFCF`.
-    pub outcome: Option<Outcome>,
-    /// Whether the category is right.
-    pub correct: Option<bool>,
-    /// Images that truly have this fine label (by name).
-    pub fine: Option<String>,
-    /// Images that are said to have this fine label.
-    pub predicted: Option<String>,
-    /// Images that truly have this fine label and are not said to.
-    pub missing: Option<String>,
-    /// Images that are said to have this fine label and do not.
-    pub extra: Option<String>,
-    /// Images of this true coarse category (by name).
-    pub coarse: Option<String>,
-    /// Images that are said to be of this category.
-    pub predicted_coarse: Option<String>,
-    /// Images with at least so many true fine labels.
-    pub min_labels: Option<usize>,
-    /// Images with at most so many true fine labels.
-    pub max_labels: Option<usize>,
-    /// Images whose predicted category has at least this probability.
-    pub min_confidence: Option<f64>,
-    /// Images whose predicted category has at most this probability.
-    pub max_confidence: Option<f64>,
-    /// A run on the same test images, or this run under another rule, to hold against; see `other_outcome`, `differs`.
-    pub other: Option<RunId>,
-    /// Images that have this outcome under `other`.
-    pub other_outcome: Option<Outcome>,
-    /// Images whose outcome under `other` is another one (or, with `false`, the same).
-    pub differs: Option<bool>,
-    /// `rule=` of the other run.
-    pub other_rule: Option<String>,
-    /// `k=` of the other run.
-    pub other_k: Option<u16>,
-    /// `threshold=` of the other run.
-    pub other_threshold: Option<f64>,
-    /// Images with this tag.
-    pub tag: Option<String>,
-    /// Images with a note.
-    pub noted: Option<bool>,
-    /// `test` (the default) or `validation`.
-    pub split: Option<Split>,
-    /// `top-k` or `threshold`; by default the run's own rule.
-    pub rule: Option<String>,
-    /// Labels taken per image; without it, the oracle: as many as the image truly has.
-    pub k: Option<u16>,
-    /// θ; by default the run's.
-    pub threshold: Option<f64>,
-    /// `image` (the default), `loss`, `margin` or `confidence`, with `-` in front for the largest first.
-    pub sort: Option<Sort<ImageColumn>>,
-    /// Where to go on.
-    pub cursor: Option<String>,
-    /// At most this many, 1 to 500; 50 by default.
-    pub limit: Option<u32>,
+rule_query! {
+    /// Which images of a run, in which order, from where on, how many. Conditions hold together.
+    #[derive(Default, PartialEq, Serialize)]
+    pub struct OutcomeQuery {
+        /// `FTCT`, `FTCF`, `FFCT` or `FFCF`.
+        pub outcome: Option<Outcome>,
+        /// Whether the category is right.
+        pub correct: Option<bool>,
+        /// Images that truly have this fine label (by name).
+        pub fine: Option<String>,
+        /// Images that are said to have this fine label.
+        pub predicted: Option<String>,
+        /// Images that truly have this fine label and are not said to.
+        pub missing: Option<String>,
+        /// Images that are said to have this fine label and do not.
+        pub extra: Option<String>,
+        /// Images of this true coarse category (by name).
+        pub coarse: Option<String>,
+        /// Images that are said to be of this category.
+        pub predicted_coarse: Option<String>,
+        /// Images with at least so many true fine labels.
+        pub min_labels: Option<usize>,
+        /// Images with at most so many true fine labels.
+        pub max_labels: Option<usize>,
+        /// Images whose predicted category has at least this probability.
+        pub min_confidence: Option<f64>,
+        /// Images whose predicted category has at most this probability.
+        pub max_confidence: Option<f64>,
+        /// A run on the same test images, or this run under another rule, to hold against; see `other_outcome`, `differs`.
+        pub other: Option<RunId>,
+        /// Images that have this outcome under `other`.
+        pub other_outcome: Option<Outcome>,
+        /// Images whose outcome under `other` is another one (or, with `false`, the same).
+        pub differs: Option<bool>,
+        /// `rule=` of the other run.
+        pub other_rule: Option<String>,
+        /// `k=` of the other run.
+        pub other_k: Option<u16>,
+        /// `threshold=` of the other run.
+        pub other_threshold: Option<f64>,
+        /// Images with this tag.
+        pub tag: Option<String>,
+        /// Images with a note.
+        pub noted: Option<bool>,
+        /// `test` (the default) or `validation`.
+        pub split: Option<Split>,
+        /// `image` (the default), `loss`, `margin` or `confidence`, with `-` in front for the largest first.
+        pub sort: Option<Sort<ImageColumn>>,
+        /// Where to go on.
+        pub cursor: Option<String>,
+        /// At most this many, 1 to 500; 50 by default.
+        pub limit: Option<u32>,
+    }
 }
 
 /// A page of outcomes.
@@ -119,6 +114,13 @@ pub(super) struct Asked {
     selection: Selection,
 }
 
+impl Asked {
+    /// How many fine labels there are.
+    pub(super) fn fine_labels_known(&self) -> usize {
+        self.taxonomy.fine().len()
+    }
+}
+
 impl Reports {
     /// What a run decided, image by image.
     pub async fn outcomes(&self, id: RunId, query: &OutcomeQuery) -> Result<OutcomePage> {
@@ -131,9 +133,10 @@ impl Reports {
         })
         .await?;
         let found = found?;
-        let items = self.items(&asked, &found.rows).await?;
+        let asked = Arc::new(asked);
+        let items = self.items(&asked, found.rows).await?;
         Ok(OutcomePage {
-            rule: asked.rule.map(rule_words),
+            rule: asked.rule.as_ref().map(rule_words),
             counts: found.counts,
             total: found.total,
             fine_names: asked.taxonomy.fine().iter().map(|label| label.name.clone()).collect(),
@@ -141,15 +144,23 @@ impl Reports {
             tags: self.store.tags(asked.run.dataset_id).await?,
             next_cursor: items.last().filter(|_| found.more).map(|item| item.image.to_string()),
             items,
-            run: brief(asked.run),
+            run: brief(asked.run.clone()),
         })
+    }
+
+    /// All images that fit, as rows in their order.
+    pub(super) async fn fitting(&self, id: RunId, query: &OutcomeQuery) -> Result<(Arc<Asked>, Vec<usize>)> {
+        let asked = Arc::new(self.asked(id, query).await?);
+        let selected = asked.clone();
+        let found = super::blocking(move || selected.selection.page(None, usize::MAX)).await??;
+        Ok((asked, found.rows))
     }
 
     /// Some test images of a run, by their rows in the scores, decided under a rule.
     pub(super) async fn outcomes_of(&self, id: RunId, rule: &RuleQuery, rows: &[usize]) -> Result<Vec<OutcomeItem>> {
         let RuleQuery { rule, k, threshold } = rule.clone();
         let asked = self.asked(id, &OutcomeQuery { rule, k, threshold, ..OutcomeQuery::default() }).await?;
-        self.items(&asked, rows).await
+        self.items(&Arc::new(asked), rows.to_vec()).await
     }
 
     /// Everything that a query needs.
@@ -157,7 +168,7 @@ impl Reports {
         let run = self.succeeded(id).await?;
         let dataset = self.store.dataset(&run.dataset).await?;
         let split = query.split.unwrap_or(Split::Test);
-        let rule = RuleQuery { rule: query.rule.clone(), k: query.k, threshold: query.threshold }.resolve(&run.spec)?;
+        let rule = self.rule(&run, query).await?;
         let needs_labels = [&query.predicted, &query.missing, &query.extra].into_iter().any(Option::is_some);
         if rule.is_none() && (query.outcome.is_some() || query.differs.is_some() || needs_labels) {
             return Err(Error::Invalid(
@@ -184,10 +195,10 @@ impl Reports {
         let evidence = self.evidence(id, split).await?;
         let selection = Selection {
             filter,
-            rule,
+            rule: rule.clone(),
             sort: query.sort.unwrap_or_default(),
             columns: self.columns(&run, split).await?,
-            judgements: self.judgements(&run, split, rule).await?,
+            judgements: self.judgements(&run, split, rule.as_ref()).await?,
             evidence: evidence.clone(),
         };
         Ok(Asked { split, rule, taxonomy: Arc::new(dataset.taxonomy), evidence, selection, run })
@@ -218,11 +229,11 @@ impl Reports {
             )));
         }
         let rule = RuleQuery { rule: query.other_rule.clone(), k: query.other_k, threshold: query.other_threshold };
-        let rule = rule.resolve(&other.spec)?;
+        let rule = self.rule(&other, &rule).await?;
         if rule.is_none() {
             return Err(Error::Invalid(format!("other: run {id} is coarse-only and has no outcomes to hold against")));
         }
-        let judgements = self.judgements(&other, split, rule).await?;
+        let judgements = self.judgements(&other, split, rule.as_ref()).await?;
         Ok(Some(Other { judgements, outcome: query.other_outcome, differs: query.differs }))
     }
 

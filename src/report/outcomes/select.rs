@@ -158,7 +158,7 @@ impl Selection {
     /// Whether the image is said to have a label.
     fn takes(&self, row: usize, label: FineId) -> bool {
         let scores = &self.evidence.scores;
-        let decided = scores.fine_row(row).zip(self.rule);
+        let decided = scores.fine_row(row).zip(self.rule.as_ref());
         decided.is_some_and(|(logits, rule)| rule.takes(logits, self.evidence.truths.labels[row].len(), label))
     }
 

@@ -31,6 +31,11 @@ pub async fn compare(
     State(reports): State<Reports>,
     Query(query): Query<ComparisonQuery>,
 ) -> Result<Json<Comparison>, Problem> {
+    Ok(Json(comparison(&reports, &query).await?))
+}
+
+/// The comparison that is asked for, which needs a data set.
+pub async fn comparison(reports: &Reports, query: &ComparisonQuery) -> Result<Comparison, Problem> {
     let comparison = reports.comparison(query.dataset.as_deref(), &query.picks, query.base).await?;
-    comparison.map(Json).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "There is no data set yet."))
+    comparison.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "There is no data set yet."))
 }

@@ -2,7 +2,8 @@
 
 mod annotations;
 mod curves;
-mod datasets;
+pub mod datasets;
+mod exports;
 pub mod health;
 mod predictions;
 mod queue;
@@ -16,7 +17,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 
-use super::{state::App, upload};
+use super::{pages::frozen, state::App, upload};
 
 /// Everything under `/api/v1`.
 pub fn routes() -> Router<App> {
@@ -25,6 +26,8 @@ pub fn routes() -> Router<App> {
         .route("/datasets/{name}", get(datasets::show))
         .route("/datasets/{name}/images", get(datasets::images))
         .route("/comparisons", get(datasets::compare))
+        .route("/comparisons/export", get(exports::comparison))
+        .route("/reports/comparison", get(frozen::comparison))
         .route("/runs", get(runs::list).post(runs::create))
         .route("/runs/{id}", get(runs::show).patch(runs::change).delete(runs::delete))
         .route("/runs/{id}/cancel", post(runs::cancel))
@@ -32,7 +35,9 @@ pub fn routes() -> Router<App> {
         .route("/runs/{id}/clone", post(runs::clone))
         .route("/runs/{id}/indices", get(runs::indices))
         .route("/runs/{id}/outcomes", get(runs::outcomes))
+        .route("/runs/{id}/outcomes/export", get(exports::outcomes))
         .route("/runs/{id}/outcomes/{image}", get(runs::image))
+        .route("/runs/{id}/report", get(frozen::run))
         .route("/runs/{id}/labels", get(runs::labels))
         .route("/runs/{id}/labels/{fine}", get(runs::label))
         .route("/runs/{id}/categories", get(runs::categories))

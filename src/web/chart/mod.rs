@@ -5,9 +5,11 @@
 
 mod bottleneck;
 mod labels;
+mod still;
 
 pub use bottleneck::{interventions, weights};
 pub use labels::{labels, precision_recall, reliability};
+pub use still::{Bars, Curves};
 
 use std::fmt;
 

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     domain::{ImageId, Outcome, RunId, spec::Objective},
+    exchange::table::Format,
     report::{
         Cell, CoarseOnly, Comparison, ComparisonRow, GroupChoice, ImageColumn, OutcomeItem, OutcomeQuery, PaperRow,
         PaperTable, Reports, Sort,
@@ -225,6 +226,17 @@ impl ComparisonPage {
 
     fn json(&self) -> String {
         self.address("/api/v1/comparisons", self.groups().filter_map(chosen))
+    }
+
+    /// This comparison as a file of HTML.
+    fn report(&self) -> String {
+        self.address("/api/v1/reports/comparison", self.groups().filter_map(chosen))
+    }
+
+    /// This comparison as a table for other programs.
+    fn export(&self, format: &Format) -> String {
+        let address = self.address("/api/v1/comparisons/export", self.groups().filter_map(chosen));
+        format!("{address}&format={format}")
     }
 
     fn groups(&self) -> impl Iterator<Item = &[GroupChoice]> {

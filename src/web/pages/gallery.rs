@@ -6,6 +6,7 @@ use axum::extract::State;
 use super::Page;
 use crate::{
     domain::{ImageId, Outcome, RunId, SavedView, Split, spec::Objective},
+    exchange::table::Format,
     report::{ImageReport, OutcomePage, OutcomeQuery, Reports, RunBrief},
     services::Annotations,
     web::{
@@ -122,6 +123,14 @@ impl GalleryPage {
 
     fn json(&self) -> String {
         text::address_of(&format!("/api/v1/runs/{}/outcomes", self.page.run.id), &self.query)
+    }
+
+    /// All images of this listing as a table for other programs.
+    fn export(&self, format: &Format) -> String {
+        let query = OutcomeQuery { cursor: None, limit: None, ..self.query.clone() };
+        let path = format!("/api/v1/runs/{}/outcomes/export", self.page.run.id);
+        let address = text::address_of(&path, &query);
+        format!("{address}{}format={format}", if address == path { '?' } else { '&' })
     }
 
     /// One image, with its neighbours in this listing.

@@ -30,6 +30,16 @@ const ENDPOINTS: &[Endpoint] = &[
         "/api/v1/comparisons?dataset=&pick=",
         "Backbones × decision modes. pick: runs to show instead of the newest.",
     ),
+    endpoint(
+        "GET",
+        "/api/v1/comparisons/export?format=&dataset=&pick=&base=",
+        "The same as a table: csv, json, parquet or latex.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/reports/comparison?dataset=&pick=&base=",
+        "The same as one file of HTML that opens anywhere, with what it takes to come to it again.",
+    ),
     endpoint("GET", "/api/v1/runs?dataset=&status=&cursor=&limit=", "Runs, newest first."),
     endpoint(
         "POST",
@@ -69,6 +79,12 @@ const ENDPOINTS: &[Endpoint] = &[
         "/api/v1/runs/{id}/outcomes/{image}",
         "One image in full: probabilities, what other runs decided, its neighbours in the listing of the same query.",
     ),
+    endpoint(
+        "GET",
+        "/api/v1/runs/{id}/outcomes/export?format=",
+        "All of these images as a table: csv, json or parquet. Takes the same conditions, order and rule.",
+    ),
+    endpoint("GET", "/api/v1/runs/{id}/report", "The run as one file of HTML that opens anywhere."),
     endpoint(
         "GET",
         "/api/v1/runs/{id}/labels?rule=&k=&threshold=&sort=",

@@ -9,6 +9,7 @@ mod curves;
 mod dataset_images;
 mod datasets;
 mod definition;
+pub mod frozen;
 mod gallery;
 mod guide;
 mod images;

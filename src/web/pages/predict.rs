@@ -22,6 +22,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Chosen {
     run: Option<RunId>,
+    rule: Option<String>,
     k: Option<String>,
     threshold: Option<String>,
 }
@@ -93,7 +94,12 @@ async fn finished(reports: &Reports) -> Result<Vec<RunBrief>, Problem> {
 impl Chosen {
     fn of(fields: &[(String, String)]) -> Self {
         let field = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone());
-        Self { run: field("run").and_then(|run| run.parse().ok()), k: field("k"), threshold: field("threshold") }
+        Self {
+            run: field("run").and_then(|run| run.parse().ok()),
+            rule: field("rule"),
+            k: field("k"),
+            threshold: field("threshold"),
+        }
     }
 }
 

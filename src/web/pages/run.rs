@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     domain::{Outcome, Priority, RunId, RunStatus, spec::Objective},
+    exchange::table::Format,
     report::{Reports, RunBrief, RunReport, RunResults},
     services::Queue,
     web::{

@@ -175,7 +175,7 @@ fn contributions_and_bias_add_up_to_the_models_own_coarse_logit() {
             let scores = &trained.scores[1];
             let head = Head::from(scores.fine.as_ref().unwrap());
             for row in 0..scores.len() {
-                let path = decision_path(scores.fine_row(row).unwrap(), &head, spec.own_rule().unwrap(), 1);
+                let path = decision_path(scores.fine_row(row).unwrap(), &head, &spec.own_rule().unwrap(), 1);
                 for (evidence, &logit) in path.coarse.iter().zip(scores.coarse_row(row)) {
                     let scale =
                         path.fine.iter().map(|fine| fine.contributions[evidence.coarse.index()].abs()).sum::<f64>();
