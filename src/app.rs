@@ -14,7 +14,7 @@ use crate::{
     config::{Config, DataConfig},
     demo,
     error::{Error, Result},
-    report::Reports,
+    report::{Reports, RunQuery},
     scheduler::{self, Queue, Settings, Slurm},
     services::{Activity, Annotations, Images, Predictor, Services, Weights},
     store::{Store, StoreConfig},
@@ -107,6 +107,9 @@ impl Server {
             annotations: Annotations::new(store.clone()),
             activity: watched,
         };
+        // So that the first page is as fast as the next.
+        let warm = services.reports.clone();
+        tokio::spawn(async move { warm.runs(&RunQuery::default()).await.map(drop) });
         let security = web::Security { loopback_only: address.ip().is_loopback() };
         let (stop, stopped) = watch::channel(false);
         let (stop_workers, workers_stopped) = watch::channel(false);
@@ -165,7 +168,7 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
 
 /// One server per data directory and database: two would give the same run to two workers. Taken before the database is opened,
 /// which a newer version changes.
-async fn lock(data: &DataConfig) -> Result<Vec<File>> {
+pub(crate) async fn lock(data: &DataConfig) -> Result<Vec<File>> {
     let directory = &data.data_dir;
     std::fs::create_dir_all(directory).map_err(|error| not_writable(directory, &error))?;
     let beside_database = data.database.iter().map(|database| database.with_extension("lock"));

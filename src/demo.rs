@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     scheduler::Queue,
     services::Activity,
-    store::{NewDataset, RunFilter, RunRow, Store},
+    store::{NewDataset, RunRow, Store},
     training,
 };
 
@@ -49,8 +49,7 @@ async fn try_prepare(store: &Store, queue: &Queue, activity: &watch::Sender<Opti
     }
     activity.send_replace(None);
 
-    let filter = RunFilter { dataset: Some(DATASET.into()), ..RunFilter::default() };
-    let there = store.runs(&filter).await?;
+    let there = store.all_runs().await?;
     for spec in training::demo_specs(DATASET) {
         // One that failed is tried again; one that somebody canceled is not wanted.
         let same = |run: &RunRow| run.spec_group == spec.group_key() && run.spec.seed == spec.seed;

@@ -1,7 +1,9 @@
 //! From scores to decisions, and their counts.
 
+use rayon::prelude::*;
+
 use crate::{
-    domain::{CoarseId, Counts, DecisionRule, LabelSet, Outcome, Tally, decision::arg_max},
+    domain::{CoarseId, Counts, DecisionRule, Judgements, LabelSet, Outcome, Tally, decision::arg_max},
     exchange::Scores,
 };
 
@@ -52,8 +54,19 @@ pub fn decide_all<'a>(
     truths: impl IntoIterator<Item = Truth<'a>>,
     rule: Option<&DecisionRule>,
 ) -> Vec<Decision> {
-    let one = |(row, truth)| decide(scores.fine_row(row).zip(rule), scores.coarse_row(row), truth);
-    (0..scores.len()).zip(truths).map(one).collect()
+    let truths: Vec<Truth> = truths.into_iter().collect();
+    let one = |(row, truth): (usize, &Truth)| decide(scores.fine_row(row).zip(rule), scores.coarse_row(row), *truth);
+    truths.par_iter().enumerate().map(one).collect()
+}
+
+/// What is right about each image of a split, as [`decide_all`] has it.
+pub fn judge_all<'a>(
+    scores: &Scores,
+    truths: impl IntoIterator<Item = Truth<'a>>,
+    rule: Option<&DecisionRule>,
+) -> Judgements {
+    let right = |one: Decision| (one.fine_correct.unwrap_or(false), one.coarse_correct);
+    Judgements::of(rule.is_some(), decide_all(scores, truths, rule).into_iter().map(right))
 }
 
 /// Counts the decisions of a split; `rule` as it was given to [`decide_all`].

@@ -20,7 +20,7 @@ pub use calibration::Calibration;
 pub use columns::Columns;
 pub use confusion::{Companions, Confusion};
 pub use contribution::mean_contributions;
-pub use decide::{Decision, Truth, decide, decide_all, tally};
+pub use decide::{Decision, Truth, decide, decide_all, judge_all, tally};
 pub use interval::{Estimate, Interval, bootstrap_if1, wilson};
 pub use intervention::{Interventions, intervene};
 pub use lookup::{Reading, completeness, consistency, read_labels};

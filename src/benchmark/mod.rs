@@ -1,7 +1,8 @@
 //! How fast a machine does the arithmetic of training and inference, and how close that is to its limit; and how fast it loads
-//! images.
+//! images; and the data that pages and API are measured with.
 
 mod loader;
+pub mod synthetic;
 
 use std::{
     str::FromStr,

@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{
     failure::Failure,
     output::{Align, Table, UNDEFINED, print},
+    populate::{self, PopulateArgs},
     submit::one_of,
 };
 use crate::{
@@ -32,11 +33,16 @@ Examples:
   twograin bench                                            every backbone, in some minutes
   twograin bench --backbone resnet34 --pass train --json    one row for a script
   twograin bench --batch 8 --input-size 64 --threads 4      other sizes than those of the paper
-  twograin bench --loader photos --threads 2                how fast these images are decoded and augmented";
+  twograin bench --loader photos --threads 2                how fast these images are decoded and augmented
+  twograin bench populate --data-dir big --images 100000 --runs 18      data to measure pages and API with";
 
 /// What is measured, and how.
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    command: Option<BenchCommand>,
+
     /// Backbone; give it several times for several [default: all]
     #[arg(long = "backbone", value_name = "BACKBONE", value_parser = one_of(Backbone::ALL, Backbone::as_str))]
     backbones: Vec<Backbone>,
@@ -80,8 +86,22 @@ pub struct BenchArgs {
     here: bool,
 }
 
+#[derive(Clone, Debug, Subcommand)]
+enum BenchCommand {
+    /// Fill a data directory with synthetic runs, to measure and try pages and API at any size
+    ///
+    /// Makes the data set synthetic-N: COCO's labels, drawn at random, without images. Its runs have succeeded, with outcomes and
+    /// scores that models could have given, and no weights; their names, tags and notes say that they are synthetic. The same
+    /// numbers always make the same data; called with more runs, it makes the missing ones. No server may run on the directory.
+    #[command(after_long_help = populate::EXAMPLES)]
+    Populate(PopulateArgs),
+}
+
 /// Measures all rows and prints them.
 pub fn bench(args: &BenchArgs) -> Result<(), Failure> {
+    if let Some(BenchCommand::Populate(args)) = &args.command {
+        return populate::populate(args);
+    }
     if let Some(directory) = &args.loader {
         return bench_loader(directory, args);
     }
@@ -203,7 +223,7 @@ pub(super) fn measure_in_child(case: Case, threads: u32, seconds: u32) -> Result
 }
 
 /// On a terminal; elsewhere nothing is drawn.
-fn bar(rows: usize) -> ProgressBar {
+pub(super) fn bar(rows: usize) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -1,9 +1,10 @@
 //! `twograin dataset …`: works on the data directory itself, also while a server runs on it.
 
-use std::future::Future;
+use std::{fs::File, future::Future};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use tokio::runtime::Runtime;
 
 use super::{
     failure::Failure,
@@ -11,6 +12,7 @@ use super::{
     output::{Align, Table, count, plural, print, time},
 };
 use crate::{
+    app,
     config::DataConfig,
     error,
     report::{DatasetBrief, DatasetReport, Listing, Reports},
@@ -57,7 +59,7 @@ pub struct OneDataset {
 
 /// The data directory, opened for one command.
 pub struct Opened {
-    runtime: tokio::runtime::Runtime,
+    runtime: Runtime,
     pub store: Store,
 }
 
@@ -75,8 +77,17 @@ impl Opened {
 
     /// Opens it, and creates it where it is not there yet.
     pub fn open(data: &DataConfig) -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::because("the program cannot start its threads", &error))?;
+        Self::with(runtime()?, data)
+    }
+
+    /// The same where no server runs on it, and none can start until the files are dropped.
+    pub fn alone(data: &DataConfig) -> Result<(Self, Vec<File>), Failure> {
+        let runtime = runtime()?;
+        let lock = runtime.block_on(app::lock(data))?;
+        Ok((Self::with(runtime, data)?, lock))
+    }
+
+    fn with(runtime: Runtime, data: &DataConfig) -> Result<Self, Failure> {
         let config = StoreConfig { data_dir: data.data_dir.clone(), database: data.database.clone() };
         let store = runtime.block_on(Store::open(&config))?;
         Ok(Self { runtime, store })
@@ -91,6 +102,11 @@ impl Opened {
     pub fn wait<T>(&self, answer: impl Future<Output = error::Result<T>>) -> Result<T, Failure> {
         Ok(self.runtime.block_on(answer)?)
     }
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.map_err(|error| Failure::because("the program cannot start its threads", &error))
 }
 
 /// Does what `twograin dataset` was asked for.

@@ -15,6 +15,7 @@ mod failure;
 mod import;
 mod labels;
 mod output;
+mod populate;
 mod predict;
 mod queue;
 mod report;

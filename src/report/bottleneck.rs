@@ -187,8 +187,10 @@ impl Reports {
         wanted: Option<RunId>,
     ) -> Result<(Option<CoarseOnlyRun>, Vec<RunBrief>)> {
         let backbone = run.spec.backbone;
-        let mut choices = self.comparable(&brief(run.clone())).await?;
-        choices.retain(|other| other.objective == Objective::CoarseOnly && other.backbone == backbone);
+        let fits =
+            |other: &Arc<RunRow>| other.spec.objective == Objective::CoarseOnly && other.spec.backbone == backbone;
+        let comparable = self.comparable(&brief(run)).await?.into_iter();
+        let choices: Vec<RunBrief> = comparable.filter(fits).map(brief).collect();
         let chosen = match wanted {
             None => choices.first(),
             Some(wanted) => Some(choices.iter().find(|choice| choice.id == wanted).ok_or_else(|| {

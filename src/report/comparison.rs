@@ -1,6 +1,9 @@
 //! Backbones × decision modes: the four indices of each, side by side.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -117,12 +120,15 @@ struct Group<'a> {
 
 impl Comparison {
     /// Sorts a data set's runs (newest first) into cells.
-    pub(super) fn of(dataset: &DatasetRow, datasets: Vec<String>, runs: Vec<RunRow>, picks: &[RunId]) -> Self {
+    pub(super) fn of(dataset: &DatasetRow, datasets: Vec<String>, runs: &[Arc<RunRow>], picks: &[RunId]) -> Self {
         let mut backbones: BTreeMap<Backbone, BTreeMap<Objective, Vec<Group>>> = BTreeMap::new();
-        for run in &runs {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for run in runs {
             let Some(test) = run.test else { continue };
             let groups = backbones.entry(run.spec.backbone).or_default().entry(run.spec.objective).or_default();
-            match groups.iter_mut().find(|group| group.newest().spec_group == run.spec_group) {
+            // Backbone and objective are among what a group agrees in.
+            let place = *places.entry(&run.spec_group).or_insert(groups.len());
+            match groups.get_mut(place) {
                 Some(group) => group.add(run, test),
                 None => groups.push(Group { runs: vec![(run, test)] }),
             }
@@ -144,8 +150,7 @@ impl Comparison {
         }
         let unfinished =
             runs.iter().filter(|run| matches!(run.status, RunStatus::Failed | RunStatus::Canceled)).count() as u64;
-        let mut pending: Vec<RunBrief> = runs.into_iter().filter(|run| !run.status.is_final()).map(brief).collect();
-        pending.reverse();
+        let pending = runs.iter().rev().filter(|run| !run.status.is_final()).map(|run| brief(&**run)).collect();
         let base = None;
         Self { dataset: DatasetBrief::of(dataset), datasets, rows, base, pending, unfinished, paper: paper_tables() }
     }

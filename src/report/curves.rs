@@ -8,14 +8,13 @@ use super::{Reports, RunBrief, reports::brief};
 use crate::{
     domain::{EpochPoint, RunId},
     error::{Error, Result},
-    store::RunFilter,
 };
 
 /// More lines than this nobody can tell apart.
 pub const MAX_CURVES: usize = 24;
 
 /// How many of the newest runs can be chosen from a list.
-const CHOICES: u32 = 200;
+const CHOICES: usize = 200;
 
 /// What is drawn of each epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,9 +210,8 @@ impl Reports {
 
     /// The newest runs, whose curves can be added to these.
     pub async fn curve_choices(&self, chosen: &[RunId]) -> Result<Vec<RunBrief>> {
-        let filter = RunFilter { limit: Some(CHOICES), ..RunFilter::default() };
-        let rows = self.store.runs(&filter).await?.into_iter();
-        Ok(rows.filter(|row| !chosen.contains(&row.id)).map(brief).collect())
+        let newest = self.runs_that(|_| true).await?.into_iter().take(CHOICES);
+        Ok(newest.filter(|row| !chosen.contains(&row.id)).map(brief).collect())
     }
 }
 

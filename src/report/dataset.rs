@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     dataset::coco::Funnel,
-    domain::{Split, Taxonomy},
-    store::{DatasetRow, LabelTally},
+    domain::{LabelSet, Taxonomy},
+    store::{DatasetRow, Truths},
 };
 
 /// A data set in a list.
@@ -109,8 +109,8 @@ impl DatasetBrief {
 }
 
 impl DatasetReport {
-    /// The report of a recorded data set.
-    pub fn of(row: &DatasetRow, tallies: &[LabelTally]) -> Self {
+    /// The report of a recorded data set with these images.
+    pub(super) fn of(row: &DatasetRow, train: &Truths, test: &Truths) -> Self {
         let taxonomy = &row.taxonomy;
         let kept = |funnel: &Funnel, index: usize| funnel.kept_per_coarse.get(index).copied().unwrap_or(0);
         let categories = taxonomy
@@ -123,24 +123,24 @@ impl DatasetReport {
                 test: kept(&row.test_funnel, index),
             })
             .collect();
-        let mut labels: Vec<LabelCount> = taxonomy
+        let count = |truths: &Truths| {
+            let mut images = vec![0; taxonomy.fine().len()];
+            for label in truths.labels.iter().flat_map(LabelSet::iter) {
+                images.get_mut(label.index()).into_iter().for_each(|images: &mut u64| *images += 1);
+            }
+            images
+        };
+        let labels = taxonomy
             .fine()
             .iter()
-            .map(|label| LabelCount {
+            .zip(count(train).into_iter().zip(count(test)))
+            .map(|(label, (train, test))| LabelCount {
                 name: label.name.clone(),
                 coarse: label.parent.map(|parent| taxonomy.coarse_name(parent).to_owned()),
-                train: 0,
-                test: 0,
+                train,
+                test,
             })
             .collect();
-        for tally in tallies {
-            if let Some(label) = labels.get_mut(tally.fine.index()) {
-                match tally.split {
-                    Split::Test => label.test = tally.images,
-                    Split::Train | Split::Validation => label.train = tally.images,
-                }
-            }
-        }
         Self {
             brief: DatasetBrief::of(row),
             train_funnel: FunnelReport::of(&row.train_funnel),

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     domain::{CoarseId, FineId, ImageId, Judgements, Outcome, RunId, RunStatus, Split},
     error::{Error, Result},
-    store::{DatasetRow, RunFilter, RunRow, Truths},
+    store::{DatasetRow, RunRow, Truths},
 };
 
 /// Runs that are shown beside each image unless others are named.
@@ -228,13 +228,9 @@ impl Reports {
     /// The runs to show: those named, else the newest.
     async fn shown(&self, dataset: &DatasetRow, named: Option<&str>) -> Result<Vec<RunRow>> {
         let Some(named) = named else {
-            let filter = RunFilter {
-                dataset: Some(dataset.name.clone()),
-                status: Some(RunStatus::Succeeded),
-                limit: Some(RUNS as u32),
-                ..RunFilter::default()
-            };
-            return self.store.runs(&filter).await;
+            let fits = |run: &RunRow| run.status == RunStatus::Succeeded && run.dataset_id == dataset.id;
+            let newest = self.runs_that(fits).await?.into_iter().take(RUNS);
+            return Ok(newest.map(Arc::unwrap_or_clone).collect());
         };
         let mut runs = Vec::new();
         for word in named.split(',') {

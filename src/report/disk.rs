@@ -1,7 +1,10 @@
 //! What is taken on disk.
 
-use super::{Reports, RunBrief};
-use crate::{error::Result, store::DiskUsage};
+use super::{Reports, RunBrief, reports::brief};
+use crate::{
+    error::{Error, Result},
+    store::{DiskUsage, RunRow},
+};
 
 impl Reports {
     /// What the program's own files take, all together.
@@ -9,17 +12,19 @@ impl Reports {
         self.store.disk_usage().await
     }
 
-    /// Adds to each of these runs what its files take.
-    pub(super) async fn with_disk(&self, mut briefs: Vec<RunBrief>) -> Result<Vec<RunBrief>> {
-        let sizes = self.store.disk_bytes(briefs.iter().map(|brief| brief.id).collect()).await?;
-        briefs.iter_mut().zip(sizes).for_each(|(brief, bytes)| brief.disk_bytes = Some(bytes));
-        Ok(briefs)
+    /// Runs as they stand in lists, with what their files take: looked at where they may still be written.
+    pub(super) async fn with_disk(&self, rows: &[&RunRow]) -> Result<Vec<RunBrief>> {
+        let unmeasured = rows.iter().filter(|row| row.disk_bytes.is_none()).map(|row| row.id).collect::<Vec<_>>();
+        let looked_at = if unmeasured.is_empty() { Vec::new() } else { self.store.disk_bytes(unmeasured).await? };
+        let mut looked_at = looked_at.into_iter();
+        let with = |row: &&RunRow| RunBrief { disk_bytes: row.disk_bytes.or_else(|| looked_at.next()), ..brief(*row) };
+        Ok(rows.iter().map(with).collect())
     }
 
     /// The same of one run.
-    pub(super) async fn with_its_disk(&self, mut brief: RunBrief) -> Result<RunBrief> {
-        brief.disk_bytes = self.store.disk_bytes(vec![brief.id]).await?.first().copied();
-        Ok(brief)
+    pub(super) async fn with_its_disk(&self, row: &RunRow) -> Result<RunBrief> {
+        let briefs = self.with_disk(&[row]).await?;
+        briefs.into_iter().next().ok_or_else(|| Error::internal("a run was not listed", row.id.to_string()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Reports;
 use crate::{
-    analysis::{Columns, Decision, Truth, columns::FineLoss, decide_all},
+    analysis::{Columns, Decision, Truth, columns::FineLoss, decide_all, judge_all},
     domain::{DecisionRule, Judgements, RunId, Split},
     error::{Error, Result},
     exchange::{ScoreActivation, Scores},
@@ -50,15 +50,15 @@ impl Reports {
         }
         let artifact = self.store.artifact(run, kind).await?;
         let dataset = self.store.dataset(&self.store.run(run).await?.dataset).await?;
-        let truths = self.truths(&dataset, split).await?;
-        let evidence = super::blocking(move || {
-            let scores = Scores::read(&artifact.path, Some(&artifact.sha256))
-                .map_err(|error| Error::internal(format!("the scores of run {run} cannot be read"), error))?;
-            // Validation images are some of those in train.
-            let truths = if scores.image_ids == truths.source_ids { truths } else { of_scores(&scores, &truths)? };
-            Ok::<_, Error>(Arc::new(Evidence { scores, truths }))
-        })
-        .await??;
+        let read = super::blocking(move || {
+            Scores::read(&artifact.path, Some(&artifact.sha256))
+                .map_err(|error| Error::internal(format!("the scores of run {run} cannot be read"), error))
+        });
+        let (scores, truths) = tokio::join!(read, self.truths(&dataset, split));
+        let (scores, truths) = (scores??, truths?);
+        // Validation images are some of those in train.
+        let truths = if scores.image_ids == truths.source_ids { truths } else { of_scores(&scores, &truths)? };
+        let evidence = Arc::new(Evidence { scores, truths });
         self.evidence.put(key, evidence.clone());
         Ok(evidence)
     }
@@ -95,8 +95,7 @@ impl Reports {
             let separations = self.separations(run, split).await?;
             let evidence = self.evidence(run.id, split).await?;
             super::blocking(move || {
-                let right = |one: Decision| (one.fine_correct.unwrap_or(false), one.coarse_correct);
-                let decided = || Judgements::of(true, evidence.decide(Some(&rule)).into_iter().map(right));
+                let decided = || judge_all(&evidence.scores, evidence.truths(), Some(&rule));
                 separations.judge(&rule).unwrap_or_else(decided)
             })
             .await?

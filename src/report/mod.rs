@@ -19,6 +19,7 @@ mod export;
 mod figure;
 mod frozen;
 mod head_weights;
+mod known;
 mod label;
 mod labels;
 mod outcomes;

@@ -1,19 +1,24 @@
 //! The reports: one function for each page and its API.
 
-use std::sync::Arc;
+use std::{
+    borrow::Borrow,
+    ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
+};
 
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
 use super::{
     Attempt, Comparison, DatasetBrief, DatasetReport, Listing, RunBrief, RunReport, RunResults, TuningReport,
-    evidence::Evidence, rule::rule_query, run::IndicesReport, transitions::Paired,
+    evidence::Evidence, known::Known, rule::rule_query, run::IndicesReport, transitions::Paired,
 };
 use crate::{
     analysis::{Columns, Interventions, Precisions, Separations},
     domain::{Judgements, RunId, RunStatus, Split, Tally, Threshold},
     error::{Error, Result},
     recent::Recent,
-    store::{RunFilter, RunRow, Store, Truths},
+    store::{RunRow, Store, Truths},
 };
 
 /// How much memory scores may take, in bytes: those of 30 runs on 100,000 images. COCO's test scores are under a megabyte.
@@ -39,6 +44,7 @@ const CACHED_THRESHOLDS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Reports {
     pub(super) store: Store,
+    pub(super) known: Arc<Mutex<Known>>,
     /// By run and split, which never change.
     pub(super) evidence: Recent<Arc<Evidence>>,
     pub(super) columns: Recent<Arc<Columns>>,
@@ -87,6 +93,7 @@ impl Reports {
     pub fn new(store: Store) -> Self {
         Self {
             store,
+            known: Arc::default(),
             evidence: Recent::weighing(CACHED_EVIDENCE, |evidence: &Arc<Evidence>| evidence.bytes()),
             columns: Recent::new(CACHED_COLUMNS),
             judgements: Recent::new(CACHED_JUDGEMENTS),
@@ -116,32 +123,30 @@ impl Reports {
         let Some(name) = current else { return Ok(None) };
         let dataset = self.store.dataset(&name).await?;
         let datasets = self.store.datasets().await?.into_iter().map(|row| row.name).collect();
-        let runs = self.store.runs(&RunFilter { dataset: Some(name), ..RunFilter::default() }).await?;
-        let mut comparison = Comparison::of(&dataset, datasets, runs, picks);
+        let runs = self.runs_that(|run| run.dataset == name).await?;
+        let mut comparison = Comparison::of(&dataset, datasets, &runs, picks);
         self.hold_against(&mut comparison, base).await?;
         Ok(Some(comparison))
     }
 
     /// Runs, newest first.
     pub async fn runs(&self, query: &RunQuery) -> Result<Listing<RunBrief>> {
-        let limit = limit(query.limit)?;
-        let filter = RunFilter {
-            dataset: query.dataset.clone(),
-            status: query.status,
-            before: cursor(query.cursor.as_deref())?,
-            limit: Some(limit + 1),
-            ..RunFilter::default()
+        let limit = limit(query.limit)? as usize;
+        let older_than = cursor::<RunId>(query.cursor.as_deref())?.map_or(Unbounded, Excluded);
+        let runs = self.known_runs().await?;
+        let fits = |run: &&RunRow| {
+            query.dataset.as_ref().is_none_or(|dataset| run.dataset == *dataset)
+                && query.status.is_none_or(|status| run.status == status)
         };
-        let mut rows = self.store.runs(&filter).await?;
-        let more = rows.len() > limit as usize;
-        rows.truncate(limit as usize);
-        let next_cursor = rows.last().filter(|_| more).map(|run| run.id.to_string());
-        Ok(Listing { items: self.with_disk(rows.into_iter().map(brief).collect()).await?, next_cursor })
+        let mut fitting = runs.range((Unbounded, older_than)).rev().map(|(_, run)| &**run).filter(fits);
+        let found: Vec<&RunRow> = fitting.by_ref().take(limit).collect();
+        let next_cursor = fitting.next().and(found.last()).map(|run| run.id.to_string());
+        Ok(Listing { items: self.with_disk(&found).await?, next_cursor })
     }
 
     /// One run as it stands in a list.
     pub async fn brief(&self, id: RunId) -> Result<RunBrief> {
-        self.with_its_disk(brief(self.store.run(id).await?)).await
+        self.with_its_disk(&self.store.run(id).await?).await
     }
 
     /// One run in full.
@@ -164,7 +169,7 @@ impl Reports {
             log: self.store.log(id, 200).await?,
             kept_epoch: row.kept_epoch,
             results,
-            brief: self.with_its_disk(brief(row)).await?,
+            brief: self.with_its_disk(&row).await?,
         })
     }
 
@@ -209,8 +214,8 @@ impl Reports {
     /// One data set in full.
     pub async fn dataset(&self, name: &str) -> Result<DatasetReport> {
         let row = self.store.dataset(name).await?;
-        let tallies = self.store.label_tallies(row.id).await?;
-        Ok(DatasetReport::of(&row, &tallies))
+        let (train, test) = (self.truths(&row, Split::Train).await?, self.truths(&row, Split::Test).await?);
+        Ok(DatasetReport::of(&row, &train, &test))
     }
 
     pub(super) async fn succeeded(&self, id: RunId) -> Result<RunRow> {
@@ -224,26 +229,27 @@ impl Reports {
     }
 }
 
-pub(super) fn brief(row: RunRow) -> RunBrief {
+pub(super) fn brief(row: impl Borrow<RunRow>) -> RunBrief {
+    let row = row.borrow();
     RunBrief {
         id: row.id,
-        name: row.name,
-        tags: row.tags,
+        name: row.name.clone(),
+        tags: row.tags.clone(),
         status: row.status,
         stopping: row.status == RunStatus::Running && row.cancel_requested,
-        dataset: row.dataset,
+        dataset: row.dataset.clone(),
         drawn: row.drawn,
         backbone: row.spec.backbone,
         objective: row.spec.objective,
         priority: row.priority,
-        progress: row.progress,
+        progress: row.progress.clone(),
         ia: row.test.and_then(|test| test.indices()?.ia),
         coarse_accuracy: row.test.and_then(Tally::coarse_accuracy),
         disk_bytes: None,
-        error: row.error,
-        submitted_at: row.submitted_at,
-        started_at: row.started_at,
-        finished_at: row.finished_at,
+        error: row.error.clone(),
+        submitted_at: row.submitted_at.clone(),
+        started_at: row.started_at.clone(),
+        finished_at: row.finished_at.clone(),
     }
 }
 

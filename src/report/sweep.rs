@@ -10,7 +10,7 @@ use super::{Listing, Reports, RunBrief, reports};
 use crate::{
     domain::{RunId, RunStatus, SweepId},
     error::{Error, Result},
-    store::{RunFilter, RunRow, RunState, SweepRow},
+    store::{RunRow, RunState, SweepRow},
 };
 
 /// The answer to the submission of several runs.
@@ -146,7 +146,7 @@ impl Reports {
     /// One sweep in full.
     pub async fn sweep(&self, id: SweepId) -> Result<SweepDetail> {
         let sweep = self.store.sweep(id).await?;
-        let mut rows = self.store.runs(&RunFilter { sweep: Some(id), ..RunFilter::default() }).await?;
+        let mut rows = self.store.runs_of_sweep(id).await?;
         rows.reverse();
         let states: Vec<RunState> = rows.iter().map(RunState::from).collect();
         let brief = SweepBrief::of(sweep, &states, self.store.queue_paused().await?);

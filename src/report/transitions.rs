@@ -1,17 +1,19 @@
 //! Two runs on the same test images: which outcomes became which, and by how much the figures differ.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Figure, Figures, Reports, RuleQuery, RunBrief, RunResults, reports::brief, rule::rule_query};
 use crate::{
     analysis::{Agreement, McNemar, Transitions, interval::RESAMPLES},
-    domain::{DecisionRule, Judgements, Outcome, RunId, RunStatus, Split},
+    domain::{DatasetId, DecisionRule, Judgements, Outcome, RunId, RunStatus, Split},
     error::{Error, Result},
-    store::{RunFilter, RunRow},
+    store::RunRow,
 };
 
+/// Runs that a page offers to choose from, beside those that are chosen.
+const CHOICES: usize = 200;
 /// The same pair of runs always gets the same intervals.
 const BOOTSTRAP_SEED: u64 = 0;
 
@@ -138,16 +140,18 @@ impl Reports {
     }
 
     /// Succeeded runs whose test set is that of `run`, newest first; itself among them.
-    pub async fn comparable(&self, run: &RunBrief) -> Result<Vec<RunBrief>> {
+    pub(super) async fn comparable(&self, run: &RunBrief) -> Result<Vec<Arc<RunRow>>> {
         let fingerprint = self.store.dataset(&run.dataset).await?.fingerprint;
-        let mut found = Vec::new();
-        for dataset in self.store.datasets().await?.into_iter().filter(|other| other.fingerprint == fingerprint) {
-            let status = Some(RunStatus::Succeeded);
-            let filter = RunFilter { dataset: Some(dataset.name), status, ..RunFilter::default() };
-            found.extend(self.store.runs(&filter).await?.into_iter().map(brief));
-        }
-        found.sort_by_key(|other| std::cmp::Reverse(other.id));
-        Ok(found)
+        let same = self.store.datasets().await?.into_iter().filter(|other| other.fingerprint == fingerprint);
+        let same: BTreeSet<DatasetId> = same.map(|dataset| dataset.id).collect();
+        self.runs_that(|run| run.status == RunStatus::Succeeded && same.contains(&run.dataset_id)).await
+    }
+
+    /// The runs that can be chosen to be held against `run`: the newest comparable ones, and those that are `named` already.
+    pub async fn choices(&self, run: &RunBrief, named: &[RunId]) -> Result<Vec<RunBrief>> {
+        let comparable = self.comparable(run).await?.into_iter().enumerate();
+        let offered = comparable.filter(|(rank, other)| *rank < CHOICES || named.contains(&other.id));
+        Ok(offered.map(|(_, other)| brief(other)).collect())
     }
 }
 

@@ -6,7 +6,7 @@ use super::Queue;
 use crate::{
     domain::{Priority, RunId, RunLabels, RunStatus, SingleRun, Submission, SweepId},
     error::{Error, Result},
-    store::{QueueState, RunFilter, RunRow, Submitted},
+    store::{QueueState, RunRow, Submitted},
 };
 
 impl Queue {
@@ -65,7 +65,7 @@ impl Queue {
     /// The runs of a sweep that are in one of these states, oldest first; at least one.
     async fn members(&self, sweep: SweepId, [one, other]: [RunStatus; 2]) -> Result<Vec<RunRow>> {
         self.store.sweep(sweep).await?;
-        let mut runs = self.store.runs(&RunFilter { sweep: Some(sweep), ..RunFilter::default() }).await?;
+        let mut runs = self.store.runs_of_sweep(sweep).await?;
         runs.retain(|run| [one, other].contains(&run.status));
         runs.reverse();
         match runs.is_empty() {

@@ -51,6 +51,7 @@ pub async fn run(queue: Queue, stop: watch::Receiver<bool>) {
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
+    tokio::spawn(measure_all(dispatcher.queue.clone()));
     let mut pause = PAUSE;
     while !*stop.borrow() {
         let trouble = dispatcher.fill_slots().await.err();
@@ -197,6 +198,7 @@ impl Dispatcher {
                 end(&queue, run, attempt, ending, &stop).await;
             }
             queue.shared.contacts.end(attempt);
+            measure(&queue, run).await;
             queue.changed(run);
             attempt
         });
@@ -293,6 +295,20 @@ async fn end(queue: &Queue, run: RunId, attempt: AttemptId, ending: Ending, stop
     }
     // Its turn may come at once.
     queue.shared.submitted.notify_one();
+}
+
+/// Notes what the files of a run take, now that its worker is gone. Where that fails they are looked at whenever they are shown.
+async fn measure(queue: &Queue, run: RunId) {
+    if let Err(error) = queue.store.measure(run).await {
+        tracing::warn!(error = ?error, %run, "the files of a run were not measured");
+    }
+}
+
+/// Does so for runs that ended in an earlier version, or whose server went away at that moment.
+async fn measure_all(queue: Queue) {
+    for run in queue.store.unmeasured().await.unwrap_or_default() {
+        measure(&queue, run).await;
+    }
 }
 
 fn token() -> String {

@@ -3,8 +3,8 @@
 use std::path::{Component, Path};
 
 use crate::{
-    analysis::{Truth, decide_all},
-    domain::{AttemptId, DecisionRule, Judgements, RunId, Split},
+    analysis::{Truth, judge_all},
+    domain::{AttemptId, DecisionRule, RunId, Split},
     error::{Error, Result},
     exchange::Scores,
     store::{NewOutcomes, Store, Truths},
@@ -79,7 +79,5 @@ fn of_split(
             Ok(Truth { fine: &truths.labels[row], coarse: truths.coarse[row] })
         })
         .collect::<Result<Vec<_>>>()?;
-    let decisions = decide_all(&scores, truths, rule.as_ref());
-    let right = decisions.iter().map(|one| (one.fine_correct.unwrap_or(false), one.coarse_correct));
-    Ok(NewOutcomes { split, judgements: Judgements::of(rule.is_some(), right) })
+    Ok(NewOutcomes { split, judgements: judge_all(&scores, truths, rule.as_ref()) })
 }

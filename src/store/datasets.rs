@@ -12,7 +12,7 @@ use crate::{
         Sample, TrainingData,
         coco::{Funnel, Imported, ImportedImage},
     },
-    domain::{CoarseId, DatasetId, FineId, ImageId, LabelSet, Split, Taxonomy},
+    domain::{CoarseId, DatasetId, ImageId, LabelSet, Split, Taxonomy},
     error::{Error, Result},
 };
 
@@ -54,22 +54,18 @@ pub struct DatasetRow {
     pub runs: u64,
 }
 
+impl NewDataset {
+    /// Of the test set: the same labels and images give the same one, whatever the data set is called.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.imported.taxonomy, &self.imported.test.images)
+    }
+}
+
 /// An image's file.
 #[derive(Clone, Debug)]
 pub struct ImageRow {
     /// The file; `None` in a data set of labels only.
     pub path: Option<PathBuf>,
-}
-
-/// Images with one fine label in one split.
-#[derive(Clone, Copy, Debug)]
-pub struct LabelTally {
-    /// The label.
-    pub fine: FineId,
-    /// `Train` or `Test`.
-    pub split: Split,
-    /// How many images have it.
-    pub images: u64,
 }
 
 impl Store {
@@ -85,11 +81,11 @@ impl Store {
     /// Records an imported data set, wholly or not at all.
     pub async fn import_dataset(&self, new: NewDataset, now: Timestamp) -> Result<DatasetId> {
         check_name(&new.name)?;
+        let fingerprint = new.fingerprint();
         let NewDataset { name, drawn, imported, directories } = new;
         let taxonomy = to_json(&imported.taxonomy)?;
         let (train_funnel, test_funnel) = (to_json(&imported.train.funnel)?, to_json(&imported.test.funnel)?);
         let (train_images, test_images) = (images_json(&imported.train.images)?, images_json(&imported.test.images)?);
-        let fingerprint = fingerprint(&imported.taxonomy, &imported.test.images);
         let directory = |path: &PathBuf| -> Result<String> {
             let path = std::path::absolute(path).map_err(|error| Error::internal("a relative path stays so", error))?;
             path.into_os_string()
@@ -209,24 +205,6 @@ impl Store {
         sqlx::query!("delete from dataset where id = ?", dataset.id.0).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
-    }
-
-    /// Images per fine label and split.
-    pub async fn label_tallies(&self, dataset: DatasetId) -> Result<Vec<LabelTally>> {
-        let rows = sqlx::query!(
-            r#"select image_label.fine as "fine: u16", image.split, count(*) as "images!: i64"
-               from image join image_label on image_label.image_id = image.id
-               where image.dataset_id = ? group by image_label.fine, image.split"#,
-            dataset.0
-        )
-        .fetch_all(&self.reader)
-        .await?;
-        rows.into_iter()
-            .map(|row| {
-                let split = super::word(&row.split)?;
-                Ok(LabelTally { fine: FineId(row.fine), split, images: row.images.unsigned_abs() })
-            })
-            .collect()
     }
 
     /// Everything a run needs of a data set, in the order of the images' ids.

@@ -71,12 +71,39 @@ impl Store {
         blocking(move || runs.iter().map(|run| size(&directory.join(run.to_string()))).collect()).await
     }
 
+    /// Notes what the files of a run take, if it has ended: from then on nobody writes to them.
+    pub async fn measure(&self, run: RunId) -> Result<()> {
+        for bytes in self.disk_bytes(vec![run]).await? {
+            let bytes = bytes.cast_signed();
+            sqlx::query!(
+                "update run set disk_bytes = ? where id = ? and status in ('succeeded', 'failed', 'canceled')",
+                bytes,
+                run.0
+            )
+            .execute(&self.writer)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Runs whose files were not measured: those that have not ended, and those that ended before it was known how.
+    pub async fn unmeasured(&self) -> Result<Vec<RunId>> {
+        let ids = sqlx::query_scalar!("select id from run where disk_bytes is null").fetch_all(&self.reader).await?;
+        Ok(ids.into_iter().map(RunId).collect())
+    }
+
     /// What all of the program's own files take.
     pub async fn disk_usage(&self) -> Result<DiskUsage> {
-        let data_dir = self.data_dir.clone();
+        let measured = sqlx::query_scalar!(
+            r#"select coalesce(sum(disk_bytes), 0) as "bytes!: i64" from run where disk_bytes is not null"#
+        )
+        .fetch_one(&self.reader)
+        .await?;
+        let others: u64 = self.disk_bytes(self.unmeasured().await?).await?.into_iter().sum();
+        let (runs_bytes, data_dir) = (measured.unsigned_abs() + others, self.data_dir.clone());
         blocking(move || {
-            let [runs_bytes, feature_cache_bytes, thumbnails_bytes] =
-                ["runs", "cache/features", "thumbnails"].map(|name| size(&data_dir.join(name)));
+            let [feature_cache_bytes, thumbnails_bytes] =
+                ["cache/features", "thumbnails"].map(|name| size(&data_dir.join(name)));
             let total_bytes = runs_bytes + feature_cache_bytes + thumbnails_bytes;
             DiskUsage { runs_bytes, feature_cache_bytes, thumbnails_bytes, total_bytes }
         })

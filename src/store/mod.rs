@@ -8,6 +8,7 @@ mod attempts;
 mod changes;
 mod datasets;
 mod files;
+mod finished;
 mod network_file_system;
 mod order;
 mod outcomes;
@@ -31,12 +32,13 @@ use crate::error::{Error, Result};
 pub use annotations::ListedImage;
 pub use attempts::AttemptRow;
 pub use changes::{Change, Clock};
-pub use datasets::{DatasetRow, ImageRow, LabelTally, NewDataset, labels_only};
+pub use datasets::{DatasetRow, ImageRow, NewDataset, labels_only};
 pub use files::DiskUsage;
+pub use finished::FinishedRun;
 pub use order::QueueState;
 pub use outcomes::{NewOutcomes, Truths};
 pub use queue::{Claim, Ending, Underway};
-pub use runs::{RunFilter, RunRow};
+pub use runs::RunRow;
 pub use submit::Submitted;
 pub use sweeps::{RunState, SweepRow};
 
@@ -93,6 +95,8 @@ impl Store {
         })?;
         let reader = SqlitePoolOptions::new()
             .max_connections(8)
+            // A file does not hang up: there is nothing to test.
+            .test_before_acquire(false)
             .connect_with(options.create_if_missing(false).read_only(true))
             .await
             .map_err(cannot)?;

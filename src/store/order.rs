@@ -74,7 +74,8 @@ impl Store {
     /// on from its last checkpoint.
     pub async fn retry(&self, run: RunId) -> Result<()> {
         let changed = sqlx::query!(
-            "update run set status = 'queued', error = null, cancel_requested = 0, started_at = null, finished_at = null, lost = 0
+            "update run set status = 'queued', error = null, cancel_requested = 0, started_at = null, finished_at = null, lost = 0,
+                            disk_bytes = null
              where id = ? and status in ('failed', 'canceled')",
             run.0
         )

@@ -4,7 +4,7 @@ use sqlx::SqliteConnection;
 
 use super::{Store, from_json};
 use crate::{
-    domain::{CoarseId, Counts, DatasetId, ImageId, Judgements, LabelSet, Outcome, RunId, Split, Tally},
+    domain::{CoarseId, Counts, DatasetId, ImageId, Judgements, LabelSet, Outcome, RunId, RunStatus, Split, Tally},
     error::{Error, Result},
     worker::protocol::{Artifact, ArtifactKind},
 };
@@ -110,9 +110,30 @@ impl Store {
         let word = kind.as_str();
         let row = sqlx::query!("select path, sha256 from artifact where run_id = ? and kind = ?", run.0, word)
             .fetch_optional(&self.reader)
-            .await?
-            .ok_or_else(|| Error::Conflict(format!("run {run} has no {word}: only a succeeded run has")))?;
-        Ok(Artifact { kind, path: self.data_dir.join(row.path), sha256: row.sha256 })
+            .await?;
+        match row {
+            Some(row) => Ok(Artifact { kind, path: self.data_dir.join(row.path), sha256: row.sha256 }),
+            None => Err(self.no_artifact(run, kind).await?),
+        }
+    }
+
+    /// Why a run has no such file.
+    async fn no_artifact(&self, run: RunId, kind: ArtifactKind) -> Result<Error> {
+        let what = match kind {
+            ArtifactKind::ScoresTest => "scores of the test images",
+            ArtifactKind::ScoresValidation => "scores of the validation images",
+            ArtifactKind::Weights => "weights",
+        };
+        let why = match self.run(run).await?.status {
+            RunStatus::Succeeded => {
+                "it is synthetic, and was recorded without them: `twograin bench populate` makes no weights, and no scores where \
+                 it is called --without-scores"
+            }
+            RunStatus::Queued | RunStatus::Running | RunStatus::Failed | RunStatus::Canceled => {
+                "only a succeeded run has"
+            }
+        };
+        Ok(Error::Conflict(format!("run {run} has no {what}: {why}")))
     }
 }
 

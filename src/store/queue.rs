@@ -6,11 +6,11 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::{NewOutcomes, Store, outcomes, runs::slurm_options, to_json, word};
 use crate::{
-    domain::{AttemptId, RunId, SlurmOptions, spec::Device},
+    domain::{AttemptId, EpochPoint, RunId, SlurmOptions, spec::Device},
     error::{Error, Result},
     scheduler::{ExecutorKind, Executors},
     worker::protocol::{Artifact, News, WorkerEvent},
@@ -224,23 +224,7 @@ impl Store {
                         .execute(&mut *transaction)
                         .await?;
                 }
-                WorkerEvent::Epoch(point) => {
-                    sqlx::query!(
-                        "insert or replace into epoch (attempt_id, epoch, train_loss, validation_loss, validation_ia,
-                                                       validation_coarse_accuracy, learning_rate, seconds)
-                         values (?, ?, ?, ?, ?, ?, ?, ?)",
-                        attempt.0,
-                        point.epoch,
-                        point.train_loss,
-                        point.validation_loss,
-                        point.validation_ia,
-                        point.validation_coarse_accuracy,
-                        point.learning_rate,
-                        point.seconds
-                    )
-                    .execute(&mut *transaction)
-                    .await?;
-                }
+                WorkerEvent::Epoch(point) => insert_epoch(&mut transaction, attempt.0, point).await?,
             }
         }
         transaction.commit().await?;
@@ -259,18 +243,7 @@ impl Store {
         let mut transaction = self.writer.begin_with("begin immediate").await?;
         let (run, _) = held(&mut transaction, attempt).await?;
         for artifact in artifacts {
-            let kind = artifact.kind.as_str();
-            let path = artifact.path.to_string_lossy();
-            sqlx::query!(
-                "insert into artifact (run_id, kind, path, sha256)
-                 select run_id, ?, directory || '/' || ?, ? from attempt where id = ?",
-                kind,
-                path,
-                artifact.sha256,
-                attempt.0
-            )
-            .execute(&mut *transaction)
-            .await?;
+            insert_artifact(&mut transaction, run, attempt.0, artifact).await?;
         }
         for new in outcomes {
             outcomes::insert(&mut transaction, run, new).await?;
@@ -394,6 +367,48 @@ async fn lost(transaction: &mut Transaction<'_, Sqlite>, run: RunId, attempt: At
     )
     .fetch_one(&mut **transaction)
     .await?)
+}
+
+/// Of an attempt, in place of the same epoch of it.
+pub(super) async fn insert_epoch(connection: &mut SqliteConnection, attempt: i64, point: &EpochPoint) -> Result<()> {
+    sqlx::query!(
+        "insert or replace into epoch (attempt_id, epoch, train_loss, validation_loss, validation_ia,
+                                       validation_coarse_accuracy, learning_rate, seconds)
+         values (?, ?, ?, ?, ?, ?, ?, ?)",
+        attempt,
+        point.epoch,
+        point.train_loss,
+        point.validation_loss,
+        point.validation_ia,
+        point.validation_coarse_accuracy,
+        point.learning_rate,
+        point.seconds
+    )
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
+}
+
+/// A file that an attempt left, by its path below the attempt's directory.
+pub(super) async fn insert_artifact(
+    connection: &mut SqliteConnection,
+    run: RunId,
+    attempt: i64,
+    artifact: &Artifact,
+) -> Result<()> {
+    let (kind, path) = (artifact.kind.as_str(), artifact.path.to_string_lossy());
+    sqlx::query!(
+        "insert into artifact (run_id, kind, path, sha256)
+         select ?, ?, directory || '/' || ?, ? from attempt where id = ?",
+        run.0,
+        kind,
+        path,
+        artifact.sha256,
+        attempt
+    )
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
 }
 
 async fn end_attempt(

@@ -1,6 +1,8 @@
 //! Runs as they are read: rows and epochs.
 
-use super::{Store, from_json, outcomes::TallyRow, unknown, word};
+use std::cmp::Reverse;
+
+use super::{Store, from_json, outcomes::TallyRow, to_json, unknown, word};
 use crate::{
     domain::{
         AttemptId, DatasetId, EpochPoint, Priority, Progress, RunId, RunSpec, RunStatus, SlurmOptions, Split, SweepId,
@@ -46,6 +48,8 @@ pub struct RunRow {
     pub progress: Option<Progress>,
     /// The epoch whose weights it left, once it succeeded; from 1.
     pub kept_epoch: Option<u32>,
+    /// What its files take, once it has ended and they were measured.
+    pub disk_bytes: Option<u64>,
     /// Counts on the test images, once it succeeded.
     pub test: Option<Tally>,
     /// RFC 3339.
@@ -56,54 +60,40 @@ pub struct RunRow {
     pub finished_at: Option<String>,
 }
 
-/// Which runs.
-#[derive(Clone, Debug, Default)]
-pub struct RunFilter {
-    /// This one alone.
-    pub id: Option<RunId>,
-    /// Of the data set of this name.
-    pub dataset: Option<String>,
-    /// Of this sweep.
-    pub sweep: Option<SweepId>,
-    /// In this state.
-    pub status: Option<RunStatus>,
-    /// Older than this one.
-    pub before: Option<RunId>,
-    /// At most so many.
-    pub limit: Option<u32>,
-}
-
 impl Store {
-    /// Runs, newest first.
-    pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunRow>> {
-        let (id, before) = (filter.id.map(|id| id.0), filter.before.map(|id| id.0));
-        let sweep = filter.sweep.map(|sweep| sweep.0);
-        let status = filter.status.map(RunStatus::as_str);
-        let limit = filter.limit.map_or(-1, i64::from);
+    /// All of them, newest first.
+    pub async fn all_runs(&self) -> Result<Vec<RunRow>> {
+        let ids = sqlx::query_scalar!("select id from run").fetch_all(&self.reader).await?;
+        self.runs(&ids.into_iter().map(RunId).collect::<Vec<_>>()).await
+    }
+
+    /// Those of a sweep, newest first.
+    pub async fn runs_of_sweep(&self, sweep: SweepId) -> Result<Vec<RunRow>> {
+        let ids = sqlx::query_scalar!("select run_id from sweep_run where sweep_id = ?", sweep.0);
+        let ids: Vec<RunId> = ids.fetch_all(&self.reader).await?.into_iter().map(RunId).collect();
+        self.runs(&ids).await
+    }
+
+    /// Those of these numbers that there are, newest first.
+    pub async fn runs(&self, ids: &[RunId]) -> Result<Vec<RunRow>> {
+        let ids = to_json(&ids)?;
         let rows = sqlx::query!(
             r#"select run.id, run.dataset_id, dataset.name as dataset, dataset.drawn as "drawn: bool", run.name, run.tags, run.note,
-                      run.priority, run.spec, run.slurm, run.status, run.attempt_id, run.cancel_requested as "cancel_requested: bool", run.error, run.kept_epoch as "kept_epoch: u32", attempt.progress as "progress?",
+                      run.priority, run.spec, run.slurm, run.status, run.attempt_id, run.cancel_requested as "cancel_requested: bool", run.error, run.kept_epoch as "kept_epoch: u32", run.disk_bytes, attempt.progress as "progress?",
                       tally.images as "images?", tally.coarse_correct as "coarse_correct?",
                       tally.ftct, tally.ftcf, tally.ffct, tally.ffcf,
                       run.submitted_at, run.started_at, run.finished_at
-               from run
+               from json_each(?) as wanted
+               cross join run on run.id = wanted.value
                join dataset on dataset.id = run.dataset_id
                left join attempt on attempt.id = run.attempt_id
-               left join tally on tally.run_id = run.id and tally.split = 'test'
-               where (?1 is null or run.id = ?1) and (?2 is null or dataset.name = ?2) and (?3 is null or run.status = ?3)
-                 and (?4 is null or run.id < ?4)
-                 and (?6 is null or run.id in (select run_id from sweep_run where sweep_id = ?6))
-               order by run.id desc limit ?5"#,
-            id,
-            filter.dataset,
-            status,
-            before,
-            limit,
-            sweep
+               left join tally on tally.run_id = run.id and tally.split = 'test'"#,
+            ids
         )
         .fetch_all(&self.reader)
         .await?;
-        rows.into_iter()
+        let runs: Result<Vec<RunRow>> = rows
+            .into_iter()
             .map(|row| {
                 let test = row.images.zip(row.coarse_correct).map(|(images, coarse_correct)| {
                     let (ftct, ftcf, ffct, ffcf) = (row.ftct, row.ftcf, row.ffct, row.ffcf);
@@ -128,18 +118,22 @@ impl Store {
                     error: row.error,
                     progress: row.progress.as_deref().map(|text| from_json("attempt.progress", text)).transpose()?,
                     kept_epoch: row.kept_epoch,
+                    disk_bytes: row.disk_bytes.map(i64::unsigned_abs),
                     test,
                     submitted_at: row.submitted_at,
                     started_at: row.started_at,
                     finished_at: row.finished_at,
                 })
             })
-            .collect()
+            .collect();
+        let mut runs = runs?;
+        runs.sort_unstable_by_key(|run| Reverse(run.id));
+        Ok(runs)
     }
 
     /// One run.
     pub async fn run(&self, id: RunId) -> Result<RunRow> {
-        let runs = self.runs(&RunFilter { id: Some(id), ..RunFilter::default() }).await?;
+        let runs = self.runs(&[id]).await?;
         runs.into_iter().next().ok_or_else(|| Error::NotFound(format!("there is no run {id}")))
     }
 

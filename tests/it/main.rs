@@ -16,6 +16,7 @@ mod images;
 mod journey;
 mod label;
 mod pages;
+mod populate;
 mod queue;
 mod reports;
 mod slurm;

@@ -147,9 +147,8 @@ impl Reports {
         let mut others = Vec::new();
         let comparable = self.comparable(run).await?;
         for other in comparable.into_iter().filter(|other| other.id != run.id).take(MAX_RUNS) {
-            let row_of = self.store.run(other.id).await?;
-            let judged = self.judgements(&row_of, Split::Test, row_of.spec.own_rule().as_ref()).await?;
-            others.push(OutcomeUnder::of(&ShownRun { id: other.id, name: other.name }, &judged, row));
+            let judged = self.judgements(&other, Split::Test, other.spec.own_rule().as_ref()).await?;
+            others.push(OutcomeUnder::of(&ShownRun { id: other.id, name: other.name.clone() }, &judged, row));
         }
         Ok(others)
     }

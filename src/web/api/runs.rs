@@ -2,20 +2,20 @@
 
 use axum::{
     extract::State,
-    http::{HeaderName, StatusCode, header},
-    response::IntoResponse,
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::{
-    domain::{ImageId, Priority, RunId, SingleRun},
+    domain::{ImageId, Priority, RunId, RunStatus, SingleRun},
     report::{
         BottleneckQuery, BottleneckReport, CategoriesReport, CategoryReport, DecisionQuery, DecisionReport,
-        ImageReport, IndicesQuery, IndicesReport, LabelReport, LabelsQuery, LabelsReport, Listing, OutcomePage,
-        OutcomeQuery, Reports, RuleQuery, RuleSweep, RuleSweepQuery, RunBrief, RunQuery, RunReport, SubmittedRun,
-        TransitionsQuery, TransitionsReport,
+        ImageReport, IndicesQuery, IndicesReport, LabelReport, LabelsQuery, LabelsReport, OutcomePage, OutcomeQuery,
+        Reports, RuleQuery, RuleSweep, RuleSweepQuery, RunQuery, RunReport, SubmittedRun, TransitionsQuery,
+        TransitionsReport,
     },
     services::{Activity, Queue, Submitted},
     web::{
@@ -23,13 +23,29 @@ use crate::{
         events::{self, LastEventId, Sources},
         extract::{Json, Path, Query},
     },
+    worker::protocol,
 };
 
+/// A script that asks again and again says which answer it has (`If-None-Match`), and gets it only where it changed.
 pub async fn list(
     State(reports): State<Reports>,
     Query(query): Query<RunQuery>,
-) -> Result<Json<Listing<RunBrief>>, Problem> {
-    Ok(Json(reports.runs(&query).await?))
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    // Looked up first: what changes meanwhile makes the answer newer than its tag says, never older.
+    let tag = format!("W/\"{}-{}\"", reports.position().await?, protocol::VERSION);
+    let listing = reports.runs(&query).await?;
+    // What a running run takes on disk changes without a revision.
+    if listing.items.iter().any(|run| run.status == RunStatus::Running) {
+        return Ok(Json(listing).into_response());
+    }
+    let has_it = headers.get_all(header::IF_NONE_MATCH).iter().any(|known| known.as_bytes() == tag.as_bytes());
+    let tagged = [(header::ETAG, tag)];
+    Ok(if has_it {
+        (StatusCode::NOT_MODIFIED, tagged).into_response()
+    } else {
+        (tagged, Json(listing)).into_response()
+    })
 }
 
 pub async fn create(

@@ -51,7 +51,7 @@ pub async fn show(
     Query(query): Query<OutcomeQuery>,
 ) -> Result<Page<GalleryPage>, Problem> {
     let page = reports.outcomes(run, &query).await?;
-    let comparable = reports.comparable(&page.run).await?;
+    let comparable = reports.choices(&page.run, query.other.as_slice()).await?;
     Ok(Page(GalleryPage { query, comparable, page, views: annotations.views().await?.items }))
 }
 

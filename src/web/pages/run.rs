@@ -47,7 +47,7 @@ pub async fn show(
 ) -> Result<Page<RunPage>, Problem> {
     let run = reports.run(run).await?;
     let mut others = match run.brief.status {
-        RunStatus::Succeeded => reports.comparable(&run.brief).await?,
+        RunStatus::Succeeded => reports.choices(&run.brief, &[]).await?,
         RunStatus::Queued | RunStatus::Running | RunStatus::Failed | RunStatus::Canceled => Vec::new(),
     };
     others.retain(|other| other.id != run.brief.id);

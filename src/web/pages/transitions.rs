@@ -36,7 +36,7 @@ pub async fn show(
     Query(query): Query<TransitionsQuery>,
 ) -> Result<Page<TransitionsPage>, Problem> {
     let report = reports.transitions(&query).await?;
-    let choices = reports.comparable(&report.a.run).await?;
+    let choices = reports.choices(&report.a.run, &[query.a, query.b]).await?;
     Ok(Page(TransitionsPage { chart: chart::differences(&report), query, report, choices }))
 }
 
