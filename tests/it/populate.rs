@@ -304,7 +304,6 @@ async fn a_list_is_read_anew_where_deletions_are_forgotten_or_the_database_is_an
     by_hand("delete from run where id = 1").await;
     by_hand("drop trigger run_is_deleted").await;
     by_hand("delete from run").await;
-    assert_eq!(ids().await, [3], "the trigger is gone, so nobody can know");
     by_hand("update revision set database = 'other'").await;
     assert!(ids().await.is_empty());
     assert_eq!(store.next_run().await.unwrap().0, 4, "numbers are not given twice");
