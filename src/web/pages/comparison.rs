@@ -18,6 +18,7 @@ use crate::{
         ImageId, Outcome, RunId,
         spec::{Backbone, Objective},
     },
+    error::Error,
     exchange::table::Format,
     report::{
         Cell, CoarseOnly, Comparison, ComparisonRow, Figures, GroupChoice, ImageColumn, OutcomePage, OutcomeQuery,
@@ -114,7 +115,11 @@ pub async fn show(
         Some(comparison) => {
             let verdict = Verdict::of(&comparison);
             let wrong = match verdict.as_ref().and_then(|verdict| verdict.wrong.as_ref()) {
-                Some(wrong) => Some(reports.outcomes(wrong.run, &most_certain_wrong()).await?),
+                Some(wrong) => match reports.outcomes(wrong.run, &most_certain_wrong()).await {
+                    // A run that was recorded without scores has outcomes, but none to sort images by.
+                    Err(Error::Conflict(_)) => None,
+                    found => Some(found?),
+                },
                 None => None,
             };
             let chart = chart::comparison(&comparison);
