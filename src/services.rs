@@ -152,14 +152,18 @@ impl Annotations {
 
     /// Takes a tag away; one that it does not have changes nothing.
     pub async fn untag(&self, image: ImageId, tag: &str) -> Result<()> {
-        self.store.remove_tag(image, tag).await
+        self.store.remove_tag(image, &tag.parse().map_err(Error::Invalid)?).await
     }
 
     /// Writes the note of an image, at most 4,000 characters; an empty one takes it away.
     pub async fn note(&self, image: ImageId, text: &str) -> Result<()> {
-        let text = text.trim();
+        // A form sends each line end as two characters.
+        let text = text.trim().replace("\r\n", "\n");
+        if text.contains('\0') {
+            return Err(Error::Invalid("text: a note has no NUL characters".into()));
+        }
         match text.chars().count() {
-            0..=4000 => self.store.set_note(image, text, &jiff::Timestamp::now().to_string()).await,
+            0..=4000 => self.store.set_note(image, &text, &jiff::Timestamp::now().to_string()).await,
             length => Err(Error::Invalid(format!("text: a note has at most 4,000 characters, and this one {length}"))),
         }
     }
@@ -172,8 +176,10 @@ impl Annotations {
     /// Keeps an address of this program under a name, in place of the one that had it.
     pub async fn save_view(&self, name: &str, address: &str) -> Result<SavedView> {
         let name = name.trim();
-        if !(1..=80).contains(&name.chars().count()) {
-            return Err(Error::Invalid("name: a view's name has 1 to 80 characters".into()));
+        if !(1..=80).contains(&name.chars().count()) || name.contains(char::is_control) {
+            return Err(Error::Invalid(
+                "name: a view's name has 1 to 80 characters, none of them a control character".into(),
+            ));
         }
         if !is_local(address) || address.len() > 2000 {
             return Err(Error::Invalid(

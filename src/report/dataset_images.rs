@@ -232,19 +232,27 @@ impl Reports {
             let newest = self.runs_that(fits).await?.into_iter().take(RUNS);
             return Ok(newest.map(Arc::unwrap_or_clone).collect());
         };
-        let mut runs = Vec::new();
+        let mut ids: Vec<RunId> = Vec::new();
         for word in named.split(',') {
             let id =
                 word.trim().parse().map_err(|_| Error::Invalid(format!("runs: “{word}” is not a run's number")))?;
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        if ids.len() > MAX_RUNS {
+            return Err(Error::Invalid(format!("runs: {} are named, and {MAX_RUNS} can be shown", ids.len())));
+        }
+        let mut runs = Vec::new();
+        for id in ids {
             let run = self.succeeded(id).await?;
-            if run.dataset != dataset.name && self.store.dataset(&run.dataset).await?.fingerprint != dataset.fingerprint
-            {
-                return Err(Error::Invalid(format!("runs: run {id} has other test images than “{}”", dataset.name)));
+            if run.dataset != dataset.name {
+                return Err(Error::Invalid(format!(
+                    "runs: run {id} is of “{}”, not of “{}”",
+                    run.dataset, dataset.name
+                )));
             }
             runs.push(run);
-        }
-        if runs.len() > MAX_RUNS {
-            return Err(Error::Invalid(format!("runs: {} are named, and {MAX_RUNS} can be shown", runs.len())));
         }
         Ok(runs)
     }

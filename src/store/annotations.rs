@@ -49,7 +49,8 @@ impl Store {
     }
 
     /// The images of a data set that have a tag.
-    pub async fn tagged(&self, dataset: DatasetId, tag: &str) -> Result<Vec<ImageId>> {
+    pub async fn tagged(&self, dataset: DatasetId, tag: &Tag) -> Result<Vec<ImageId>> {
+        let tag = tag.as_str();
         let ids = sqlx::query_scalar!(
             "select image.id from image_tag cross join image on image.id = image_tag.image_id
              where image_tag.tag = ? and image.dataset_id = ?",
@@ -92,7 +93,8 @@ impl Store {
     }
 
     /// Takes a tag away; one that it does not have changes nothing.
-    pub async fn remove_tag(&self, image: ImageId, tag: &str) -> Result<()> {
+    pub async fn remove_tag(&self, image: ImageId, tag: &Tag) -> Result<()> {
+        let tag = tag.as_str();
         let mut writer = self.writer.begin().await?;
         exists(&mut writer, image).await?;
         sqlx::query!("delete from image_tag where image_id = ? and tag = ?", image.0, tag)

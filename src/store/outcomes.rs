@@ -79,8 +79,8 @@ impl Store {
     pub async fn judgements(&self, run: RunId, split: Split) -> Result<Judgements> {
         let word = split.as_str();
         let row = sqlx::query!(
-            r#"select bytes, ftct is not null as "fine!: bool"
-               from judgements join tally using (run_id, split) where run_id = ? and split = ?"#,
+            r#"select coalesce(bytes, x'') as "bytes!: Vec<u8>", ftct is not null as "fine!: bool"
+               from tally left join judgements using (run_id, split) where run_id = ? and split = ?"#,
             run.0,
             word
         )

@@ -48,6 +48,7 @@ fn images_are_found_sorted_walked_through_and_annotated() {
     a_data_set_shows_what_its_runs_made_of_each_image(&server);
     tags_and_notes_stay_with_an_image(&server);
     views_keep_an_address(&server);
+    forms_lead_to_pages(&server);
     wrong_conditions_are_named(&server);
 }
 
@@ -254,7 +255,8 @@ fn tags_and_notes_stay_with_an_image(server: &TestServer) {
     assert_eq!(away.headers()["location"], "/");
     let found = outcomes(server, TOP_K, "tag=small%20object");
     assert_eq!((&found[0]["tags"], &found[0]["note"]), (&json!(["small object"]), &Value::Null));
-    assert_eq!(server.send(client.delete(tags("small%20object"))).0, 204);
+    assert_eq!(ids(&outcomes(server, TOP_K, "tag=Small%20Object")), [image], "however it is written");
+    assert_eq!(server.send(client.delete(tags("Small%20object"))).0, 204);
     assert!(outcomes(server, TOP_K, "tag=small%20object").is_empty());
     assert_eq!(server.send(client.put(tags("a%2Cb"))).0, 422);
     assert_eq!(server.send(client.put(url("/api/v1/images/99999/tags/x".into()))).0, 404);
@@ -280,12 +282,24 @@ fn views_keep_an_address(server: &TestServer) {
     assert_eq!(server.send(Client::new().delete(&url)).0, 404);
 }
 
+/// What the forms send along, where it belongs to something that is not chosen.
+fn forms_lead_to_pages(server: &TestServer) {
+    let query = format!("other={SIGMOID}&other_outcome=FFCF&other_rule=top-k&rule=threshold");
+    let page = server.page(&format!("/runs/{SIGMOID}/images?{query}"));
+    let differ = format!("/transitions?a={SIGMOID}&b={SIGMOID}&rule_a=top-k&rule_b=threshold");
+    assert!(attributes(&page, "header a", "href").contains(&differ), "under the rules in force");
+    assert_eq!(attributes(&page, "select[name=other] option[selected]", "value"), [SIGMOID.to_string()]);
+    server.page(&format!("/runs/{SIGMOID}/images?other_outcome=FFCF&differs=true&coarse=animal"));
+    server.page("/datasets/scenes/images?split=train&outcomes=differ&min_right=1");
+}
+
 fn wrong_conditions_are_named(server: &TestServer) {
     for (path, status, words) in [
         (format!("runs/{TOP_K}/outcomes?predicted=dragon"), 422, "predicted: “dragon” is not a fine label"),
         (format!("runs/{TOP_K}/outcomes?sort=size"), 422, "sort: “size” is not a column"),
         (format!("runs/{TOP_K}/outcomes?min_confidence=2"), 422, "outside 0 to 1"),
         (format!("runs/{TOP_K}/outcomes?differs=true"), 422, "name it as other"),
+        (format!("runs/{TOP_K}/outcomes?noted=false"), 422, "noted=true is the one condition"),
         (format!("runs/{TOP_K}/outcomes?other={COARSE_ONLY}&differs=true"), 422, "coarse-only"),
         (format!("runs/{COARSE_ONLY}/outcomes?missing=cat"), 422, "decides no fine labels"),
         (format!("runs/{TOP_K}/outcomes?cursor=99999"), 404, "there is no image 99999"),

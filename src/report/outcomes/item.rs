@@ -146,7 +146,9 @@ impl Reports {
     async fn others(&self, run: &RunBrief, row: usize) -> Result<Vec<OutcomeUnder>> {
         let mut others = Vec::new();
         let comparable = self.comparable(run).await?;
-        for other in comparable.into_iter().filter(|other| other.id != run.id).take(MAX_RUNS) {
+        for other in
+            comparable.into_iter().filter(|other| other.id != run.id && other.dataset == run.dataset).take(MAX_RUNS)
+        {
             let judged = self.judgements(&other, Split::Test, other.spec.own_rule().as_ref()).await?;
             others.push(OutcomeUnder::of(&ShownRun { id: other.id, name: other.name.clone() }, &judged, row));
         }

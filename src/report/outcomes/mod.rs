@@ -245,11 +245,20 @@ impl Reports {
         noted: Option<bool>,
     ) -> Result<Option<HashSet<ImageId>>> {
         let tagged = match tag {
-            Some(tag) => Some(HashSet::from_iter(self.store.tagged(dataset, tag).await?)),
+            Some(tag) => {
+                let tag = tag.parse().map_err(Error::Invalid)?;
+                Some(HashSet::from_iter(self.store.tagged(dataset, &tag).await?))
+            }
             None => None,
         };
-        if noted != Some(true) {
-            return Ok(tagged);
+        match noted {
+            Some(true) => {}
+            Some(false) => {
+                return Err(Error::Invalid(
+                    "noted: noted=true is the one condition; leave it out for all images".into(),
+                ));
+            }
+            None => return Ok(tagged),
         }
         let noted = self.store.noted(dataset).await?;
         Ok(Some(match tagged {

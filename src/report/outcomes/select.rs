@@ -84,11 +84,8 @@ impl Selection {
     pub fn page(&self, after: Option<ImageId>, limit: usize) -> Result<Found> {
         let after = after.map(|image| self.row_of(image)).transpose()?;
         let fitting = self.fitting();
-        let counts = self
-            .judgements
-            .outcome(0)
-            .filter(|_| !self.judgements.is_empty())
-            .map(|_| fitting.iter().filter_map(|row| self.judgements.outcome(*row)).collect::<Counts>());
+        let outcome = |row: &usize| self.judgements.outcome(*row);
+        let counts = self.judgements.outcomes().map(|_| fitting.iter().filter_map(outcome).collect::<Counts>());
         let rows = self.of_outcome(fitting);
         let total = rows.len() as u64;
         let (rows, more) = first_of(rows, after, limit, |a, b| self.order(*a, *b));

@@ -18,7 +18,6 @@ use crate::{
         ImageId, Outcome, RunId,
         spec::{Backbone, Objective},
     },
-    error::Error,
     exchange::table::Format,
     report::{
         Cell, CoarseOnly, Comparison, ComparisonRow, Figures, GroupChoice, ImageColumn, OutcomePage, OutcomeQuery,
@@ -115,10 +114,13 @@ pub async fn show(
         Some(comparison) => {
             let verdict = Verdict::of(&comparison);
             let wrong = match verdict.as_ref().and_then(|verdict| verdict.wrong.as_ref()) {
+                // The figures do not need the scores; where those cannot be read, the page has no images.
                 Some(wrong) => match reports.outcomes(wrong.run, &most_certain_wrong()).await {
-                    // A run that was recorded without scores has outcomes, but none to sort images by.
-                    Err(Error::Conflict(_)) => None,
-                    found => Some(found?),
+                    Ok(found) => Some(found),
+                    Err(error) => {
+                        tracing::debug!(error = ?error, run = %wrong.run, "the comparison shows no images");
+                        None
+                    }
                 },
                 None => None,
             };

@@ -33,6 +33,13 @@ pub async fn show(
     Path(name): Path<String>,
     Query(query): Query<DatasetImagesQuery>,
 ) -> Result<Page<DatasetImagesPage>, Problem> {
+    // Runs decide on the test images alone: conditions on them fall away with another split.
+    let query = match query.split {
+        Some(Split::Train) => {
+            DatasetImagesQuery { runs: None, outcomes: None, min_right: None, max_right: None, ..query }
+        }
+        Some(Split::Test | Split::Validation) | None => query,
+    };
     let page = reports.dataset_images(&name, &query).await?;
     Ok(Page(DatasetImagesPage { query, page, views: annotations.views().await?.items }))
 }

@@ -7,7 +7,7 @@ use super::Page;
 use crate::{
     domain::{ImageId, Outcome, RunId, SavedView, Split, spec::Objective},
     exchange::table::Format,
-    report::{ImageReport, OutcomePage, OutcomeQuery, Reports, RunBrief},
+    report::{ImageReport, OutcomePage, OutcomeQuery, Reports, RunBrief, TransitionsQuery},
     services::Annotations,
     web::{
         error::Problem,
@@ -50,6 +50,11 @@ pub async fn show(
     Path(run): Path<RunId>,
     Query(query): Query<OutcomeQuery>,
 ) -> Result<Page<GalleryPage>, Problem> {
+    // The form sends what belongs to another run even where none is chosen.
+    let query = match query.other {
+        Some(_) => query,
+        None => OutcomeQuery { other_outcome: None, differs: None, ..query },
+    };
     let page = reports.outcomes(run, &query).await?;
     let comparable = reports.choices(&page.run, query.other.as_slice()).await?;
     Ok(Page(GalleryPage { query, comparable, page, views: annotations.views().await?.items }))
@@ -142,6 +147,25 @@ impl GalleryPage {
     /// The run whose outcomes filter too.
     fn other(&self) -> Option<RunId> {
         self.query.other
+    }
+
+    /// The other run and this one, each under the rule in force here.
+    fn transitions(&self, other: &RunId) -> String {
+        let query = self.query.clone();
+        let transitions = TransitionsQuery {
+            a: *other,
+            b: self.page.run.id,
+            rule: None,
+            k: None,
+            threshold: None,
+            rule_a: query.other_rule,
+            k_a: query.other_k,
+            threshold_a: query.other_threshold,
+            rule_b: query.rule,
+            k_b: query.k,
+            threshold_b: query.threshold,
+        };
+        text::address_of("/transitions", &transitions)
     }
 
     fn sort(&self) -> String {
