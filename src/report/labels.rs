@@ -1,11 +1,11 @@
 //! Fine labels one by one: how well each is ranked, and how often the rule in force is right about it.
 
-use std::{cmp::Ordering, fmt, sync::Arc};
+use std::{cmp::Ordering, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClassFigures, Figure, Reports, RunBrief,
+    ClassFigures, Column, Figure, Reports, RunBrief, Sort,
     class::ranked_by,
     evidence::Evidence,
     reports::brief,
@@ -28,22 +28,13 @@ rule_query! {
     /// A [`RuleQuery`](super::RuleQuery) and `sort=`.
     #[derive(Default)]
     pub struct LabelsQuery {
-        /// By what; by default the taxonomy's order.
-        pub sort: Option<LabelSort>,
+        /// `name`, `support`, `average_precision`, `precision`, `recall` or `f1`, with `-` in front for the largest first; by
+        /// default the taxonomy's order.
+        pub sort: Option<Sort<LabelColumn>>,
     }
 }
 
-/// `name`, `support`, `average_precision`, `precision`, `recall` or `f1`, with `-` in front for the largest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct LabelSort {
-    /// The column.
-    pub by: LabelColumn,
-    /// The largest first. What is undefined stands last in any case.
-    pub descending: bool,
-}
-
-/// A column that labels can be sorted by.
+/// A column that labels can be sorted by. What is undefined stands last in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelColumn {
     /// The label's name.
@@ -207,7 +198,7 @@ fn rank(fine: &FineScores, evidence: &Evidence) -> Precisions {
     average_precisions(&rankings, &pooled, images, affordable_resamples(images, labels.len()), BOOTSTRAP_SEED)
 }
 
-impl LabelSort {
+impl Sort<LabelColumn> {
     fn order(self, a: &LabelFigures, b: &LabelFigures) -> Ordering {
         let number = |of: fn(&LabelFigures) -> Option<f64>| match (of(a), of(b)) {
             (Some(a), Some(b)) if self.descending => b.total_cmp(&a),
@@ -226,13 +217,11 @@ impl LabelSort {
     }
 }
 
-impl LabelColumn {
-    /// In the order of the table.
-    pub const ALL: [Self; 6] =
-        [Self::Name, Self::Support, Self::AveragePrecision, Self::Precision, Self::Recall, Self::F1];
+impl Column for LabelColumn {
+    const ALL: &'static [Self] =
+        &[Self::Name, Self::Support, Self::AveragePrecision, Self::Precision, Self::Recall, Self::F1];
 
-    /// As `sort=` names it, and the JSON.
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Name => "name",
             Self::Support => "support",
@@ -241,24 +230,5 @@ impl LabelColumn {
             Self::Recall => "recall",
             Self::F1 => "f1",
         }
-    }
-}
-
-/// As it is parsed.
-impl fmt::Display for LabelSort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", if self.descending { "-" } else { "" }, self.by.as_str())
-    }
-}
-
-impl TryFrom<String> for LabelSort {
-    type Error = String;
-    fn try_from(text: String) -> std::result::Result<Self, String> {
-        let (name, descending) = text.strip_prefix('-').map_or((text.as_str(), false), |name| (name, true));
-        let by = LabelColumn::ALL.into_iter().find(|column| column.as_str() == name);
-        by.map(|by| Self { by, descending }).ok_or_else(|| {
-            let columns = LabelColumn::ALL.map(LabelColumn::as_str).join(", ");
-            format!("sort: “{text}” is not a column; they are {columns}, with - in front for the largest first")
-        })
     }
 }

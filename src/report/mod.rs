@@ -56,7 +56,7 @@ pub use figure::{Figure, Figures};
 pub use frozen::{Examples, FileStamp, Frozen, ImagesOf, RunStamp};
 pub use head_weights::{CategoryWeights, HeadWeights, LabelWeight, LabelWeights};
 pub use label::{CompanionLabel, CompanionList, LabelReport};
-pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelSort, LabelsQuery, LabelsReport};
+pub use labels::{LabelColumn, LabelFigures, LabelMeans, LabelsQuery, LabelsReport};
 pub use outcomes::{
     ImageColumn, ImageReport, MissedLabel, OutcomeItem, OutcomePage, OutcomeQuery, OutcomeUnder, ScoredLabel,
 };

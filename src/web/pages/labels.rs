@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::RunId,
-    report::{LabelColumn, LabelSort, LabelsQuery, LabelsReport, Reports, RuleQuery},
+    report::{Column, LabelColumn, LabelsQuery, LabelsReport, Reports, RuleQuery, Sort},
     web::{
         chart::{self, Chart},
         error::Problem,
@@ -61,7 +61,7 @@ impl LabelsPage {
     fn sorting(&self, column: &LabelColumn) -> String {
         let first = *column != LabelColumn::Name;
         let descending = self.query.sort.filter(|sort| sort.by == *column).map_or(first, |sort| !sort.descending);
-        self.address(&self.path(), Some(LabelSort { by: *column, descending }))
+        self.address(&self.path(), Some(Sort { by: *column, descending }))
     }
 
     fn unsorted(&self) -> String {
@@ -89,7 +89,7 @@ impl LabelsPage {
         format!("/runs/{}/labels", self.report.run.id)
     }
 
-    fn address(&self, path: &str, sort: Option<LabelSort>) -> String {
+    fn address(&self, path: &str, sort: Option<Sort<LabelColumn>>) -> String {
         let LabelsQuery { rule, k, threshold, sort: _ } = &self.query;
         let (k, threshold) = (k.map(|k| k.to_string()), threshold.map(|threshold| threshold.to_string()));
         let sort = sort.map(|sort| sort.to_string());
