@@ -2,7 +2,6 @@
 //! (`tests/reference/bottleneck.py`) and by their properties; API and page say the same.
 
 use proptest::prelude::*;
-use scraper::{Html, Selector};
 use serde_json::{Value, json};
 use twograin::{
     analysis::{
@@ -13,7 +12,7 @@ use twograin::{
     exchange::{FineScores, ScoreActivation, Scores},
 };
 
-use crate::support::{TestServer, quick};
+use crate::support::{TestServer, attributes, quick, texts};
 
 // The runs of `TestServer::with_runs`.
 const COARSE_ONLY: i64 = 1;
@@ -227,17 +226,6 @@ fn report(server: &TestServer, run: i64, query: &str) -> Value {
     let (status, json) = server.get(&format!("/api/v1/runs/{run}/bottleneck?{query}"));
     assert_eq!(status, 200, "{json}");
     json
-}
-
-fn attributes(page: &str, selector: &str, name: &str) -> Vec<String> {
-    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
-    html.select(&selector).filter_map(|element| element.attr(name)).map(str::to_owned).collect()
-}
-
-fn texts(page: &str, selector: &str) -> Vec<String> {
-    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
-    let words = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    html.select(&selector).map(|element| words(element.text().collect())).collect()
 }
 
 #[test]

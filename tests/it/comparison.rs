@@ -3,21 +3,10 @@
 use scraper::{Html, Selector};
 use serde_json::{Value, json};
 
-use crate::support::{TestServer, quick};
+use crate::support::{TestServer, api as get, attributes, quick};
 
 const TOP_K: i64 = 2;
 const SIGMOID: i64 = 3;
-
-fn get(server: &TestServer, path: &str) -> Value {
-    let (status, json) = server.get(&format!("/api/v1/{path}"));
-    assert_eq!(status, 200, "{path}: {json}");
-    json
-}
-
-fn attributes(page: &str, selector: &str, name: &str) -> Vec<String> {
-    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
-    html.select(&selector).filter_map(|element| element.attr(name)).map(str::to_owned).collect()
-}
 
 fn cells(comparison: &Value) -> Vec<&Value> {
     let rows = comparison["rows"].as_array().unwrap().iter();

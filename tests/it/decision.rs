@@ -2,7 +2,6 @@
 //! (`tests/reference/decision.py`), and the explorer, which says the same everywhere.
 
 use proptest::prelude::*;
-use scraper::{Html, Selector};
 use serde_json::{Value, json};
 use twograin::{
     analysis::{LabelCounts, MacroF1, Separations, Truth, decide_all, label_counts, tally, tune},
@@ -14,7 +13,7 @@ use twograin::{
 
 use crate::{
     analysis::agrees,
-    support::{TestServer, twograin},
+    support::{TestServer, api as get, attributes, texts, twograin},
 };
 
 // The runs of `TestServer::with_runs`.
@@ -217,23 +216,6 @@ proptest! {
             }
         }
     }
-}
-
-fn get(server: &TestServer, path: &str) -> Value {
-    let (status, json) = server.get(&format!("/api/v1/{path}"));
-    assert_eq!(status, 200, "{json}");
-    json
-}
-
-fn attributes(page: &str, selector: &str, name: &str) -> Vec<String> {
-    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
-    html.select(&selector).filter_map(|element| element.attr(name)).map(str::to_owned).collect()
-}
-
-fn texts(page: &str, selector: &str) -> Vec<String> {
-    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
-    let found = html.select(&selector).map(|element| element.text().collect::<String>());
-    found.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 #[test]

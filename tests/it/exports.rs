@@ -6,7 +6,7 @@ use scraper::{Html, Selector};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::support::{TestServer, quick, twograin};
+use crate::support::{TestServer, api as get, quick, twograin};
 use tables::listed;
 
 mod tables;
@@ -15,12 +15,6 @@ mod tables;
 const COARSE_ONLY: i64 = 1;
 const TOP_K: i64 = 2;
 const SIGMOID: i64 = 3;
-
-fn get(server: &TestServer, path: &str) -> Value {
-    let (status, json) = server.get(&format!("/api/v1/{path}"));
-    assert_eq!(status, 200, "{path}: {json}");
-    json
-}
 
 /// A file: its name and its bytes.
 fn file(server: &TestServer, path: &str) -> (String, Vec<u8>) {

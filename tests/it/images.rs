@@ -4,7 +4,6 @@ use candle_core::{Device, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reqwest::{blocking::Client, redirect::Policy};
-use scraper::{Html, Selector};
 use serde_json::{Value, json};
 use twograin::{
     analysis::{Columns, Truth, columns::FineLoss},
@@ -13,18 +12,12 @@ use twograin::{
     model::loss,
 };
 
-use crate::support::TestServer;
+use crate::support::{TestServer, api as get, attributes};
 
 // The runs of `TestServer::with_runs`.
 const COARSE_ONLY: i64 = 1;
 const TOP_K: i64 = 2;
 const SIGMOID: i64 = 3;
-
-fn get(server: &TestServer, path: &str) -> Value {
-    let (status, json) = server.get(&format!("/api/v1/{path}"));
-    assert_eq!(status, 200, "{path}: {json}");
-    json
-}
 
 fn outcomes(server: &TestServer, run: i64, query: &str) -> Vec<Value> {
     get(server, &format!("runs/{run}/outcomes?limit=500&{query}"))["items"].as_array().unwrap().clone()
@@ -32,11 +25,6 @@ fn outcomes(server: &TestServer, run: i64, query: &str) -> Vec<Value> {
 
 fn ids(items: &[Value]) -> Vec<i64> {
     items.iter().map(|item| item["image"].as_i64().unwrap()).collect()
-}
-
-fn attributes(page: &str, selector: &str, name: &str) -> Vec<String> {
-    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
-    html.select(&selector).filter_map(|element| element.attr(name)).map(str::to_owned).collect()
 }
 
 #[test]

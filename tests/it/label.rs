@@ -5,11 +5,10 @@ mod reference;
 
 use std::fs;
 
-use scraper::{Html, Selector};
 use serde_json::{Value, json};
 use twograin::dataset::scenes::SceneFiles;
 
-use crate::support::{TestServer, quick, recompute, twograin};
+use crate::support::{TestServer, api as get, attributes, quick, recompute, texts, twograin};
 
 // The runs of `TestServer::with_runs`.
 const COARSE_ONLY: i64 = 1;
@@ -22,23 +21,6 @@ fn close(ours: Option<f64>, theirs: &Value, tolerance: f64, what: &str) {
         (Some(ours), Some(theirs)) => assert!((ours - theirs).abs() < tolerance, "{what}: {ours} and {theirs}"),
         (ours, theirs) => assert_eq!(ours, theirs, "{what}"),
     }
-}
-
-fn get(server: &TestServer, path: &str) -> Value {
-    let (status, json) = server.get(&format!("/api/v1/{path}"));
-    assert_eq!(status, 200, "{json}");
-    json
-}
-
-fn attributes(page: &str, selector: &str, name: &str) -> Vec<String> {
-    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
-    html.select(&selector).filter_map(|element| element.attr(name)).map(str::to_owned).collect()
-}
-
-fn texts(page: &str, selector: &str) -> Vec<String> {
-    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
-    let found = html.select(&selector).map(|element| element.text().collect::<String>());
-    found.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// How many images a gallery lists.

@@ -1,10 +1,9 @@
 //! Two runs held against each other, and a run's labels: API, pages and galleries say the same.
 
-use scraper::{Html, Selector};
 use serde_json::{Value, json};
 use twograin::dataset::scenes::{self, ScenesConfig};
 
-use crate::support::{TestServer, import};
+use crate::support::{TestServer, api as get, attributes, import, texts};
 
 const OUTCOMES: [&str; 4] = ["FTCT", "FTCF", "FFCT", "FFCF"];
 // The runs of `TestServer::with_runs`.
@@ -13,27 +12,9 @@ const TOP_K: i64 = 2;
 const SIGMOID: i64 = 3;
 const CANCELED: i64 = 4;
 
-fn get(server: &TestServer, path: &str) -> Value {
-    let (status, json) = server.get(&format!("/api/v1/{path}"));
-    assert_eq!(status, 200, "{json}");
-    json
-}
-
 fn refused(server: &TestServer, path: &str) -> (u16, String) {
     let (status, problem) = server.get(&format!("/api/v1/{path}"));
     (status, problem["detail"].as_str().unwrap_or_else(|| panic!("{problem}")).to_owned())
-}
-
-fn attributes(page: &str, selector: &str, name: &str) -> Vec<String> {
-    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
-    let found = html.select(&selector).filter_map(|element| element.attr(name));
-    found.map(str::to_owned).collect()
-}
-
-fn texts(page: &str, selector: &str) -> Vec<String> {
-    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
-    let found = html.select(&selector).map(|element| element.text().collect::<String>());
-    found.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use scraper::{Html, Selector};
 use serde_json::{Value, json};
 use twograin::dataset::{
     coco::CocoSource,
@@ -307,6 +308,26 @@ impl TestServer {
             std::thread::sleep(Duration::from_millis(200));
         }
     }
+}
+
+/// What the API answers, which must be 200.
+pub fn api(server: &TestServer, path: &str) -> Value {
+    let (status, json) = server.get(&format!("/api/v1/{path}"));
+    assert_eq!(status, 200, "{path}: {json}");
+    json
+}
+
+/// An attribute of each element of a page that has it.
+pub fn attributes(page: &str, selector: &str, name: &str) -> Vec<String> {
+    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
+    html.select(&selector).filter_map(|element| element.attr(name)).map(str::to_owned).collect()
+}
+
+/// The text of each element of a page, in single spaces.
+pub fn texts(page: &str, selector: &str) -> Vec<String> {
+    let (html, selector) = (Html::parse_document(page), Selector::parse(selector).unwrap());
+    let found = html.select(&selector).map(|element| element.text().collect::<String>());
+    found.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// A run that is over in a second or two.
