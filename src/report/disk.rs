@@ -12,10 +12,11 @@ impl Reports {
         self.store.disk_usage().await
     }
 
-    /// Runs as they stand in lists, with what their files take: looked at where they may still be written.
+    /// Runs as they stand in lists, with what their files take: asked for where that was not known when they were read (to measure a run is no
+    /// change of it).
     pub(super) async fn with_disk(&self, rows: &[&RunRow]) -> Result<Vec<RunBrief>> {
         let unmeasured = rows.iter().filter(|row| row.disk_bytes.is_none()).map(|row| row.id).collect::<Vec<_>>();
-        let looked_at = if unmeasured.is_empty() { Vec::new() } else { self.store.disk_bytes(unmeasured).await? };
+        let looked_at = if unmeasured.is_empty() { Vec::new() } else { self.store.disk_bytes(&unmeasured).await? };
         let mut looked_at = looked_at.into_iter();
         let with = |row: &&RunRow| RunBrief { disk_bytes: row.disk_bytes.or_else(|| looked_at.next()), ..brief(*row) };
         Ok(rows.iter().map(with).collect())

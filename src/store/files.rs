@@ -1,13 +1,14 @@
 //! The files beside the database: what they take, and which are not needed any more.
 
 use std::{
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::Serialize;
 
-use super::Store;
+use super::{Store, to_json};
 use crate::{
     domain::{AttemptId, RunId},
     error::{Error, Result},
@@ -65,15 +66,30 @@ impl Store {
         blocking(move || messages.iter().for_each(|path| delete(path, fs::remove_file(path)))).await
     }
 
-    /// What the files of each of these runs take, in bytes.
-    pub async fn disk_bytes(&self, runs: Vec<RunId>) -> Result<Vec<u64>> {
+    /// What the files of each of these runs take, in bytes: as was measured, else looked at now.
+    pub async fn disk_bytes(&self, runs: &[RunId]) -> Result<Vec<u64>> {
+        let ids = to_json(&runs)?;
+        let measured = sqlx::query!(
+            r#"select id, disk_bytes as "bytes!" from run where id in (select value from json_each(?)) and disk_bytes is not null"#,
+            ids
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        let mut known: HashMap<RunId, u64> =
+            measured.into_iter().map(|row| (RunId(row.id), row.bytes.unsigned_abs())).collect();
+        let others: Vec<RunId> = runs.iter().filter(|run| !known.contains_key(run)).copied().collect();
+        known.extend(others.iter().copied().zip(self.look_at(others.clone()).await?));
+        Ok(runs.iter().map(|run| known[run]).collect())
+    }
+
+    async fn look_at(&self, runs: Vec<RunId>) -> Result<Vec<u64>> {
         let directory = self.data_dir.join("runs");
         blocking(move || runs.iter().map(|run| size(&directory.join(run.to_string()))).collect()).await
     }
 
     /// Notes what the files of a run take, if it has ended: from then on nobody writes to them.
     pub async fn measure(&self, run: RunId) -> Result<()> {
-        for bytes in self.disk_bytes(vec![run]).await? {
+        for bytes in self.look_at(vec![run]).await? {
             let bytes = bytes.cast_signed();
             sqlx::query!(
                 "update run set disk_bytes = ? where id = ? and status in ('succeeded', 'failed', 'canceled')",
@@ -99,7 +115,7 @@ impl Store {
         )
         .fetch_one(&self.reader)
         .await?;
-        let others: u64 = self.disk_bytes(self.unmeasured().await?).await?.into_iter().sum();
+        let others: u64 = self.look_at(self.unmeasured().await?).await?.into_iter().sum();
         let (runs_bytes, data_dir) = (measured.unsigned_abs() + others, self.data_dir.clone());
         blocking(move || {
             let [feature_cache_bytes, thumbnails_bytes] =

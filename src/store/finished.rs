@@ -47,7 +47,7 @@ impl Store {
 
     /// Records runs in one transaction, which takes about a millisecond for each. Their files are there already.
     pub async fn record_finished(&self, dataset: DatasetId, runs: &[FinishedRun]) -> Result<()> {
-        let sizes = self.disk_bytes(runs.iter().map(|run| run.id).collect()).await?;
+        let sizes = self.disk_bytes(&runs.iter().map(|run| run.id).collect::<Vec<_>>()).await?;
         let mut transaction = self.writer.begin_with("begin immediate").await?;
         for (run, bytes) in runs.iter().zip(sizes) {
             insert(&mut transaction, dataset, run, bytes).await?;
