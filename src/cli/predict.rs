@@ -11,12 +11,15 @@ use super::{
     failure::Failure,
     output::{Align, Table, UNDEFINED, number, print},
 };
-use crate::{domain::RunId, report::Prediction};
+use crate::{
+    domain::RunId,
+    report::{Listing, Prediction, RunDecision},
+};
 
 pub const EXAMPLES: &str = "\
 Examples:
   twograin predict dog.jpg --run 3
-  twograin predict *.jpg --run 3 --threshold 0.5 --json | jq -r .category
+  twograin predict *.jpg --run 3 --threshold 0.5 --json | jq -r '.items[].decisions[].category'
 
 With --json each photograph gives one JSON document, in the order given. A photograph that cannot be used is named on
 standard error; the others are shown, and the exit code is 1.";
@@ -27,9 +30,9 @@ pub struct PredictArgs {
     /// Image files: JPEG, PNG, WebP, GIF, BMP or TIFF
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
-    /// Number of the run whose model decides
-    #[arg(long, value_name = "ID")]
-    run: RunId,
+    /// Number of a run whose model decides; several are shown one after another
+    #[arg(long = "run", value_name = "ID", required = true, value_delimiter = ',')]
+    runs: Vec<RunId>,
     #[command(flatten)]
     options: Options,
     /// Print the server's JSON
@@ -52,14 +55,15 @@ struct Options {
 
 #[derive(Serialize)]
 struct Query<'a> {
-    run: RunId,
+    run: String,
     #[serde(flatten)]
     options: &'a Options,
 }
 
 /// Uploads each photograph and prints how it is decided.
 pub fn predict(client: &Client, args: &PredictArgs) -> Result<ExitCode, Failure> {
-    let query = Query { run: args.run, options: &args.options };
+    let runs: Vec<String> = args.runs.iter().map(RunId::to_string).collect();
+    let query = Query { run: runs.join(","), options: &args.options };
     let mut code = ExitCode::SUCCESS;
     for (index, path) in args.images.iter().enumerate() {
         let shown = path.display();
@@ -86,14 +90,17 @@ pub fn predict(client: &Client, args: &PredictArgs) -> Result<ExitCode, Failure>
             print(answer.text())?;
         } else {
             let gap = if index > 0 { "\n" } else { "" };
-            print(&format!("{gap}{shown}\n{}", text(&answer.parse()?)))?;
+            let answer: Listing<Prediction> = answer.parse()?;
+            let paths: String = answer.items.iter().flat_map(|image| &image.decisions).map(text).collect();
+            print(&format!("{gap}{shown}\n{paths}"))?;
         }
     }
     Ok(code)
 }
 
-fn text(prediction: &Prediction) -> String {
-    let mut text = format!("  {}\n", prediction.sentence);
+fn text(prediction: &RunDecision) -> String {
+    let run = &prediction.run;
+    let mut text = format!("  {} (run {}): {}\n", run.name, run.id, prediction.sentence);
     if let Some(rule) = &prediction.rule_words {
         text.push_str(&format!("  decision rule: {rule}\n"));
     }
@@ -104,7 +111,7 @@ fn text(prediction: &Prediction) -> String {
     text
 }
 
-fn fine(prediction: &Prediction) -> Table {
+fn fine(prediction: &RunDecision) -> Table {
     let to = format!("to {}", prediction.category);
     let to_runner_up = prediction.runner_up.as_ref().map(|name| format!("to {name}"));
     let mut columns = vec![
@@ -134,7 +141,7 @@ fn fine(prediction: &Prediction) -> Table {
     table
 }
 
-fn coarse(prediction: &Prediction) -> Table {
+fn coarse(prediction: &RunDecision) -> Table {
     let columns =
         [("category", Align::Left), ("probability", Align::Right), ("logit", Align::Right), ("bias", Align::Right)];
     let mut table = Table::new(&columns).indented(2);

@@ -61,9 +61,8 @@ pub use outcomes::{
     ImageColumn, ImageReport, MissedLabel, OutcomeItem, OutcomePage, OutcomeQuery, OutcomeUnder, ScoredLabel,
 };
 pub use paper::{PaperRow, PaperTable, paper_tables};
-pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction};
+pub use prediction::{Contribution, PredictedCategory, PredictedLabel, Prediction, PredictionQuery, RunDecision};
 pub use reports::{IndicesQuery, Reports, RunQuery};
-pub(crate) use rule::rule_query;
 pub use rule::{RuleQuery, rule_words};
 pub use run::{Attempt, IndicesReport, RunBrief, RunReport, RunResults, SubmittedRun};
 pub use sort::{Column, Sort};

@@ -66,6 +66,8 @@ impl NewDataset {
 pub struct ImageRow {
     /// The file; `None` in a data set of labels only.
     pub path: Option<PathBuf>,
+    /// Its name.
+    pub file_name: String,
 }
 
 impl Store {
@@ -252,7 +254,8 @@ impl Store {
         .fetch_optional(&self.reader)
         .await?
         .ok_or_else(|| Error::NotFound(format!("there is no image {image}")))?;
-        Ok(ImageRow { path: row.directory.map(|directory| PathBuf::from(directory).join(row.file_name)) })
+        let path = row.directory.map(|directory| PathBuf::from(directory).join(&row.file_name));
+        Ok(ImageRow { path, file_name: row.file_name })
     }
 }
 

@@ -12,7 +12,6 @@ mod events;
 mod extract;
 mod filters;
 mod pages;
-mod predict;
 mod security;
 mod serve;
 mod state;

@@ -1,4 +1,4 @@
-//! Reading an uploaded image. Nothing of it is stored.
+//! Reading uploaded images. Nothing of them is stored.
 
 use axum::{
     body::Bytes,
@@ -12,6 +12,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::error::Problem;
+use crate::services::Photograph;
 
 /// The largest upload, in bytes.
 pub const MAX_BYTES: usize = 20 * 1024 * 1024;
@@ -19,10 +20,27 @@ pub const MAX_BYTES: usize = 20 * 1024 * 1024;
 /// The body limit of a route that takes an upload: the image, the form around it and its other fields.
 pub const BODY_LIMIT: usize = MAX_BYTES + 64 * 1024;
 
-/// A multipart form with one image in its field `image`.
+/// How many images one request may bring.
+const MAX_IMAGES: usize = 32;
+
+/// A file that was sent.
+pub struct Upload {
+    /// What the sender calls it.
+    pub name: Option<String>,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+impl From<Upload> for Photograph {
+    fn from(Upload { name, bytes }: Upload) -> Self {
+        Self::Upload { name, bytes }
+    }
+}
+
+/// A multipart form with images in its fields `image`.
 pub struct UploadForm {
-    /// The image; empty if none was chosen.
-    pub image: Vec<u8>,
+    /// The images; none if none was chosen.
+    pub images: Vec<Upload>,
     /// The other fields that are filled in.
     pub fields: Vec<(String, String)>,
 }
@@ -32,30 +50,43 @@ impl<S: Send + Sync> FromRequest<S> for UploadForm {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let mut parts = Multipart::from_request(request, state).await.map_err(not_multipart)?;
-        let mut form = Self { image: Vec::new(), fields: Vec::new() };
+        let mut form = Self { images: Vec::new(), fields: Vec::new() };
         while let Some(part) = parts.next_field().await.map_err(broken)? {
             match part.name().unwrap_or_default().to_owned() {
-                name if name == "image" => form.image = part.bytes().await.map_err(broken)?.to_vec(),
+                name if name == "image" => {
+                    let name = part.file_name().filter(|name| !name.is_empty()).map(str::to_owned);
+                    let bytes = part.bytes().await.map_err(broken)?.to_vec();
+                    within_limit(&bytes)?;
+                    // A file input that nothing was chosen for sends an empty file without a name.
+                    if name.is_some() || !bytes.is_empty() {
+                        form.images.push(Upload { name, bytes });
+                    }
+                }
                 name => form.fields.push((name, part.text().await.map_err(broken)?)),
             }
         }
+        if form.images.len() > MAX_IMAGES {
+            let images = form.images.len();
+            return Err(Problem::invalid(format!("image: at most {MAX_IMAGES} at once, and these are {images}")));
+        }
         form.fields.retain(|(_, value)| !value.trim().is_empty());
-        within_limit(&form.image)?;
         Ok(form)
     }
 }
 
-/// An image, sent as the multipart field `image` or as the body itself (`content-type: image/…`).
-pub struct UploadedImage(pub Vec<u8>);
+/// Images, each sent as a multipart field `image`, or one as the body itself (`content-type: image/…`).
+pub struct UploadedImages(pub Vec<Upload>);
 
-impl<S: Send + Sync> FromRequest<S> for UploadedImage {
+impl<S: Send + Sync> FromRequest<S> for UploadedImages {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let image = if kind.starts_with("image/") {
+        let images = if kind.starts_with("image/") {
             let body = Bytes::from_request(request, state).await;
-            body.map_err(|rejection| body_problem(rejection.status(), &rejection.body_text()))?.to_vec()
+            let body = body.map_err(|rejection| body_problem(rejection.status(), &rejection.body_text()))?;
+            within_limit(&body)?;
+            vec![Upload { name: None, bytes: body.to_vec() }]
         } else {
             let form = UploadForm::from_request(request, state).await?;
             if let Some((name, _)) = form.fields.first() {
@@ -63,13 +94,12 @@ impl<S: Send + Sync> FromRequest<S> for UploadedImage {
                     "The form has a field “{name}”; only `image` is read from it, options stand in the query."
                 )));
             }
-            form.image
+            form.images
         };
-        if image.is_empty() {
+        if images.is_empty() || images.iter().any(|image| image.bytes.is_empty()) {
             return Err(Problem::invalid("There is no image: send it as the field `image` or as the body itself."));
         }
-        within_limit(&image)?;
-        Ok(Self(image))
+        Ok(Self(images))
     }
 }
 

@@ -134,8 +134,10 @@ fn predictions_add_up(server: &TestServer, runs: [i64; 3], photograph: &Path) {
         let part = reqwest::blocking::multipart::Part::bytes(bytes.clone()).file_name("photo.jpg");
         let form = reqwest::blocking::multipart::Form::new().part("image", part);
         let url = format!("{}/api/v1/predictions?run={run}&top=1000", server.url);
-        let (status, prediction) = server.send(reqwest::blocking::Client::new().post(url).multipart(form));
-        assert_eq!(status, 200, "{prediction}");
+        let (status, answer) = server.send(reqwest::blocking::Client::new().post(url).multipart(form));
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["items"][0]["name"], "photo.jpg");
+        let prediction = &answer["items"][0]["decisions"][0];
         let winner = &prediction["coarse"][0];
         assert_eq!(prediction["category"], winner["name"]);
         if run == runs[0] {

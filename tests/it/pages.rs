@@ -239,7 +239,7 @@ fn an_upload_is_an_image_of_at_most_20_megabytes() {
     assert_eq!(send("image/png", vec![0; 20 * 1024 * 1024 + 1])["detail"], "The image is larger than 20 MB.");
     let unchosen =
         problem(post(&server, "/api/v1/predictions").header("content-type", "image/png").body("x").send().unwrap());
-    assert_eq!(unchosen["detail"], "The query: missing field `run`");
+    assert_eq!(unchosen["detail"], "The query: run: choose the run whose model is to decide");
 }
 
 #[test]

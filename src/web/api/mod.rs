@@ -59,6 +59,7 @@ pub fn routes() -> Router<App> {
         .route("/events", get(runs::events))
         .route("/disk", get(health::disk))
         .route("/images/{id}/tags/{tag}", put(annotations::tag).delete(annotations::untag))
+        .route("/images/{id}/prediction", get(predictions::of_image))
         .route("/images/{id}/note", put(annotations::note))
         .route("/views", get(annotations::views).post(annotations::save_view))
         .route("/views/{id}", delete(annotations::delete_view))

@@ -1,22 +1,31 @@
-//! The decision path of an upload.
+//! The decision paths of photographs.
 
 use axum::extract::State;
 
 use crate::{
-    report::Prediction,
-    services::Predictor,
+    domain::ImageId,
+    report::{Listing, Prediction, PredictionQuery},
+    services::{Photograph, Predictor},
     web::{
         error::Problem,
-        extract::{Json, Query},
-        predict::PredictionQuery,
-        upload::UploadedImage,
+        extract::{Json, Path, Query},
+        upload::UploadedImages,
     },
 };
 
 pub async fn create(
     State(predictor): State<Predictor>,
     Query(query): Query<PredictionQuery>,
-    UploadedImage(image): UploadedImage,
+    UploadedImages(images): UploadedImages,
+) -> Result<Json<Listing<Prediction>>, Problem> {
+    let photographs = images.into_iter().map(Photograph::from).collect();
+    Ok(Json(Listing { items: predictor.predict(photographs, &query).await?, next_cursor: None }))
+}
+
+pub async fn of_image(
+    State(predictor): State<Predictor>,
+    Path(image): Path<ImageId>,
+    Query(query): Query<PredictionQuery>,
 ) -> Result<Json<Prediction>, Problem> {
-    Ok(Json(predictor.predict(query.run, image, &query.options()).await?))
+    Ok(Json(predictor.predict_one(Photograph::Image(image), &query).await?))
 }

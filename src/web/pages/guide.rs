@@ -128,8 +128,13 @@ const ENDPOINTS: &[Endpoint] = &[
     ),
     endpoint(
         "POST",
-        "/api/v1/predictions?run=&rule=&k=&threshold=&top=",
-        "The decision path of an image: field image, or the body itself.",
+        "/api/v1/predictions?run=&run=&rule=&k=&threshold=&top=",
+        "How runs decide for photographs: one or more fields image, or the body itself.",
+    ),
+    endpoint(
+        "GET",
+        "/api/v1/images/{id}/prediction?run=&run=&rule=&k=&threshold=&top=",
+        "How runs decide for an image of a data set.",
     ),
     endpoint("GET", "/api/v1/sweeps?cursor=&limit=", "Sweeps, newest first: runs that were submitted together."),
     endpoint("GET", "/api/v1/sweeps/{id}", "One sweep: how far it is, its runs with the fields in which they differ."),

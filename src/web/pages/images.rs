@@ -1,7 +1,5 @@
 //! The files of data-set images.
 
-use std::io::ErrorKind;
-
 use axum::{
     extract::State,
     http::{HeaderMap, StatusCode, header},
@@ -26,14 +24,10 @@ pub async fn file(
     Path(image): Path<ImageId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let path = match images.file(image).await {
+    let data = match images.read(image).await {
         Err(Error::NotFound(_)) if wants_picture(&headers) => return Ok(no_file()),
-        path => path?,
+        data => data?,
     };
-    let data = tokio::fs::read(&path).await.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Error::NotFound(format!("the file of image {image} is not where it was imported from")),
-        _ => Error::internal(format!("image {image} could not be read"), error),
-    })?;
     let kind = image::guess_format(&data).map_or("application/octet-stream", |format| format.to_mime_type());
     Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, KEEP)], data).into_response())
 }

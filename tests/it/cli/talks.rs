@@ -174,15 +174,17 @@ fn a_deletion_without_a_body_is_acknowledged() {
 
 #[test]
 fn photographs_are_uploaded_one_by_one_and_a_bad_one_is_named() {
-    let prediction = json!({"run": run(3, "succeeded"), "width": 2, "height": 2, "rule": {"rule": "top-k", "k": 2}, "rule_words": "top 2",
+    let decision = json!({"run": run(3, "succeeded"), "rule": {"rule": "top-k", "k": 2}, "rule_words": "top 2",
         "category": "animal", "runner_up": "food", "sentence": "animal, because of dog 0.93 (+4.1)",
         "fine": [{"name": "dog", "parent": "animal", "logit": 2.0, "probability": 0.93, "taken": true, "contribution": 4.1,
             "runner_up_contribution": -1.0, "contributions": []}],
         "rest_contribution": 0.25, "coarse": [{"name": "animal", "logit": 4.5, "bias": 0.15, "probability": 0.99}]});
+    let prediction = json!({"name": "dog.jpg", "width": 2, "height": 2, "decisions": [decision]});
+    let listing = json!({"items": [prediction], "next_cursor": null});
     let directory = tempfile::tempdir().unwrap();
     let image = directory.path().join("dog.jpg");
     std::fs::write(&image, "pixels").unwrap();
-    let server = Server::start(answers(&[(200, &prediction), (422, &json!({"title": "Not an image"}))]));
+    let server = Server::start(answers(&[(200, &listing), (422, &json!({"title": "Not an image"}))]));
     let (image, missing) = (image.to_str().unwrap(), directory.path().join("cat.jpg"));
     let args = ["predict", image, missing.to_str().unwrap(), image, "--run", "3", "--k", "2", "--server", &server.url];
     let done = twograin(&args);

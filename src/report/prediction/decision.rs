@@ -1,23 +1,19 @@
-//! The decision path of one uploaded photograph.
+//! The decision path of one run for one photograph.
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunBrief, reports::brief, rule::rule_words};
 use crate::{
     domain::{CoarseId, DecisionRule, Taxonomy, spec::Objective},
     explanation::{DecisionPath, FineEvidence},
+    report::{RunBrief, reports::brief, rule::rule_words},
     store::RunRow,
 };
 
 /// How one run decided for one image: image → fine labels → category.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Prediction {
+pub struct RunDecision {
     /// The run whose model decided.
     pub run: RunBrief,
-    /// Width of the upload in pixels.
-    pub width: u32,
-    /// Height of the upload in pixels.
-    pub height: u32,
     /// The rule; `null` for a coarse-only run. An upload has no truth, so k is chosen, never the oracle.
     pub rule: Option<DecisionRule>,
     /// The rule in words.
@@ -79,9 +75,9 @@ pub struct PredictedCategory {
     pub probability: f64,
 }
 
-impl Prediction {
-    /// The path of an upload of `size` (width, height) under a run's model, with the `top` most probable fine labels.
-    pub fn of(run: RunRow, taxonomy: &Taxonomy, size: (u32, u32), path: &DecisionPath, top: usize) -> Self {
+impl RunDecision {
+    /// `path` of an image under a run's model, with the `top` most probable fine labels.
+    pub fn of(run: RunRow, taxonomy: &Taxonomy, path: &DecisionPath, top: usize) -> Self {
         let name = |coarse: CoarseId| taxonomy.coarse_name(coarse).to_owned();
         let (shown, rest): (Vec<_>, Vec<_>) =
             path.fine.iter().enumerate().partition(|(rank, evidence)| *rank < top || evidence.taken);
@@ -97,8 +93,6 @@ impl Prediction {
             .collect();
         coarse.sort_by(|a, b| b.logit.total_cmp(&a.logit));
         Self {
-            width: size.0,
-            height: size.1,
             rule: path.rule.clone(),
             rule_words: path.rule.as_ref().map(|rule| match (rule, run.spec.objective) {
                 // The rule reads the sigmoid of a logit, whatever the probabilities that are shown.

@@ -7,16 +7,16 @@ use tokio::sync::watch;
 
 use crate::{
     dataset::{decode, transform},
-    domain::{DecisionRule, ImageId, RunId, SavedView, TopK},
+    domain::{ImageId, SavedView},
     error::{Error, Result},
-    explanation::{Head, coarse_only_path, decision_path},
-    inference::{Classifiers, InferenceError, ModelFile},
-    model::ModelSpec,
-    report::{Listing, Prediction, Reports, RuleQuery},
+    report::{Listing, Reports},
     store::Store,
     weights::{Library, Listed},
-    worker::protocol::ArtifactKind,
 };
+
+mod predictions;
+
+pub use predictions::{Photograph, Predictor};
 
 pub use crate::{
     scheduler::Queue,
@@ -25,9 +25,6 @@ pub use crate::{
 
 /// Longer side of a gallery's thumbnail, in pixels.
 const THUMBNAIL_SIDE: u32 = 240;
-/// Fine labels that a prediction shows unless told otherwise.
-const TOP: usize = 10;
-
 /// Everything that handlers call. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Services {
@@ -54,61 +51,6 @@ pub struct Activity {
     pub text: String,
     /// Share done, 0 to 1.
     pub fraction: f64,
-}
-
-/// Classifies uploads with the models of succeeded runs. Nothing of an upload is stored.
-#[derive(Clone, Debug)]
-pub struct Predictor {
-    store: Store,
-    reports: Reports,
-    classifiers: Classifiers,
-}
-
-/// How an upload is decided, and how much of it is shown.
-#[derive(Clone, Debug, Default)]
-pub struct PredictionOptions {
-    /// The rule; k of top-k is 1 by default, since an upload has no truth whose size could be used.
-    pub rule: RuleQuery,
-    /// Fine labels shown, most probable first; 10 by default. Those that the rule takes are always shown.
-    pub top: Option<usize>,
-}
-
-impl Predictor {
-    /// Over the runs in `store`, of which `reports` knows the decision rules.
-    pub fn new(store: Store, reports: Reports) -> Self {
-        Self { store, reports, classifiers: Classifiers::default() }
-    }
-
-    /// How a run decides for one upload.
-    pub async fn predict(&self, run: RunId, image: Vec<u8>, options: &PredictionOptions) -> Result<Prediction> {
-        let row = self.store.run(run).await?;
-        let weights = self.store.artifact(run, ArtifactKind::Weights).await?;
-        let taxonomy = self.store.dataset(&row.dataset).await?.taxonomy;
-        let rule = self.reports.rule(&row, &options.rule).await?.map(|rule| match rule {
-            DecisionRule::TopK { k: TopK::Oracle } => DecisionRule::TopK { k: TopK::Fixed(std::num::NonZeroU16::MIN) },
-            rule @ (DecisionRule::TopK { k: TopK::Fixed(_) }
-            | DecisionRule::Threshold { .. }
-            | DecisionRule::PerLabel { .. }) => rule,
-        });
-        let spec = ModelSpec::of(&row.spec, &taxonomy);
-        let file = ModelFile { path: weights.path, sha256: weights.sha256, spec, input_size: row.spec.input_size };
-        let classified = self.classifiers.classify(file, image).await.map_err(|error| match error {
-            InferenceError::Image(error) => Error::Invalid(error.to_string()),
-            InferenceError::Busy => Error::Busy(error.to_string()),
-            InferenceError::Weights(_) | InferenceError::Compute(_) | InferenceError::Cut(_) => {
-                Error::internal(format!("run {run} did not classify an upload"), error)
-            }
-        })?;
-        let logits = &classified.logits;
-        let path = match (&logits.fine, &classified.coarse_layer, spec.activation, &rule) {
-            (Some(fine), Some((weight, bias)), Some(activation), Some(rule)) => {
-                let head = Head { activation, coarse_input: spec.coarse_input, weight, bias };
-                decision_path(fine, &head, rule, 0)
-            }
-            _ => coarse_only_path(&logits.coarse),
-        };
-        Ok(Prediction::of(row, &taxonomy, classified.size, &path, options.top.unwrap_or(TOP)))
-    }
 }
 
 /// Backbone weights that runs can start from.
@@ -218,6 +160,21 @@ impl Images {
     pub async fn file(&self, image: ImageId) -> Result<PathBuf> {
         let row = self.store.image(image).await?;
         row.path.ok_or_else(|| Error::NotFound(format!("image {image} belongs to a data set that has labels only")))
+    }
+
+    /// The photograph's content; `NotFound` also where its file is gone.
+    pub async fn read(&self, image: ImageId) -> Result<Vec<u8>> {
+        tokio::fs::read(self.file(image).await?).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                Error::NotFound(format!("the file of image {image} is not where it was imported from"))
+            }
+            _ => Error::internal(format!("image {image} could not be read"), error),
+        })
+    }
+
+    /// The name of its file.
+    pub async fn name(&self, image: ImageId) -> Result<String> {
+        Ok(self.store.image(image).await?.file_name)
     }
 
     /// A JPEG thumbnail, made once and kept in the data directory.
